@@ -1,0 +1,111 @@
+"""The command line that all commands share: help from the configuration's fields, errors as one line."""
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from dist_llm.config import SECTIONS, Config, parse_value, read_toml
+from dist_llm.errors import UserError
+from dist_llm.parallel.comm import Comm
+
+
+class _HelpPrintedError(Exception):
+    """--help was asked for and printed."""
+
+
+class CommandLine(argparse.ArgumentParser):
+    """An argument parser that runs on rank 0 and raises `UserError` instead of ending the process.
+
+    Parameters
+    ----------
+    command : str
+        As in ``python -m dist_llm.<command>``.
+    description : str
+    sections : sequence of str
+        The configuration sections whose fields are options here, as ``--section.key VALUE``.
+    """
+
+    def __init__(self, command: str, description: str, sections: Sequence[str] = ()) -> None:
+        super().__init__(
+            prog=f"python -m dist_llm.{command}",
+            usage="%(prog)s [options]" if sections else None,
+            description=description,
+            allow_abbrev=False,
+        )
+        if sections:
+            self.add_argument(
+                "--config", action="append", default=[], metavar="FILE", help="TOML file; later ones win"
+            )
+        for section in sections:
+            group = self.add_argument_group(f"[{section}]")
+            for key, f in SECTIONS[section].items():
+                default = "none" if f.default is None else str(f.default).lower() if f.type is bool else f.default
+                meaning = f"{f.metadata['help']} (default: {default!s})".replace("%", "%%")
+                metavar = "|".join(f.metadata["choices"] or [str(getattr(f.type, "__name__", f.type)).split(" ")[0].upper()])
+                name = f"--{section}.{key}"
+                group.add_argument(name, dest=name, default=argparse.SUPPRESS, metavar=metavar, help=meaning)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a `UserError`."""
+        raise UserError(f"{message} (--help lists the options)")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Leave the parser after --help."""
+        raise _HelpPrintedError
+
+    def parse_on_rank_0(self, argv: list[str], comm: Comm) -> argparse.Namespace | None:
+        """Parse on rank 0, and return the result on every rank; None if it was a request for help.
+
+        Raises
+        ------
+        UserError
+            On every rank.
+        """
+
+        def parse() -> argparse.Namespace | None:
+            try:
+                known, unknown = self.parse_known_args(argv)
+            except _HelpPrintedError:
+                return None
+            if unknown:
+                options = [name for action in self._actions for name in action.option_strings]
+                close = difflib.get_close_matches(unknown[0].split("=")[0], options, n=1)
+                hint = f"did you mean {close[0]}?" if close else "--help lists the options"
+                raise UserError(f"unknown option {unknown[0]}; {hint}")
+            return known
+
+        return comm.on_rank_0(parse)
+
+
+def overrides(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Return the ``--section.key=value`` of a command line as ``{section: {key: value}}``.
+
+    Raises
+    ------
+    UserError
+        A value is not of its field's type.
+    """
+    values: dict[str, dict[str, Any]] = {}
+    for name, text in vars(arguments).items():
+        if name.startswith("--"):
+            section, key = name[2:].split(".")
+            values.setdefault(section, {})[key] = parse_value(name, text, SECTIONS[section][key])
+    return values
+
+
+def configuration(arguments: argparse.Namespace, base: Config | None = None) -> Config:
+    """Return the configuration a command line asks for: `base`, then its files, then its overrides, validated.
+
+    Raises
+    ------
+    UserError
+        As `Config.replace` and `Config.validated`.
+    """
+    config = base or Config()
+    for file in arguments.config:
+        try:
+            config = config.replace(read_toml(file))
+        except UserError as error:
+            raise UserError(f"{file}: {error}" if str(file) not in str(error) else str(error)) from None
+    return config.replace(overrides(arguments)).validated()

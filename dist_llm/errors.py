@@ -1,0 +1,29 @@
+"""The exceptions that are reported as one line, without a traceback, and once however many ranks there are."""
+
+
+class ReportedError(Exception):
+    """Ends the program with its message on stderr.
+
+    Attributes
+    ----------
+    status : int
+        Exit status of the program.
+    agreed : bool
+        Whether every rank is known to raise it too. If so, all ranks end by themselves; if not, the one that raised it
+        must end the others, which may be waiting for it.
+    """
+
+    status: int
+    agreed: bool = False
+
+
+class UserError(ReportedError, ValueError):
+    """A mistake in what the user asked for; its message names the fix."""
+
+    status = 2
+
+
+class RunError(ReportedError, RuntimeError):
+    """The run went wrong in a way that is understood: its message says what happened and how to go on."""
+
+    status = 1

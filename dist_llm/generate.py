@@ -1,0 +1,60 @@
+"""``python -m dist_llm.generate RUN --prompt TEXT``: let a trained model write."""
+
+import sys
+import time
+from pathlib import Path
+
+from dist_llm.command_line import CommandLine
+from dist_llm.errors import UserError
+from dist_llm.inference.generate import generate, prompt_tokens
+from dist_llm.inference.sampler import Sampler
+from dist_llm.parallel.allocator import keep_freed_memory
+from dist_llm.parallel.comm import Comm
+from dist_llm.parallel.placement import place
+from dist_llm.parallel.program import run
+from dist_llm.seeding import generator
+from dist_llm.text import StreamDecoder
+from dist_llm.training.load_run import load_run
+
+
+def main(argv: list[str], comm: Comm) -> int:
+    """Generate as the command line says, printing each piece of text as it comes."""
+    parser = CommandLine("generate", "Continue a prompt with a run's model.")
+    parser.add_argument("run", metavar="RUN", type=Path, help="run folder, or one of its checkpoints")
+    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which of a run (default: best)")
+    parser.add_argument("--prompt", default="", metavar="TEXT", help="text to continue (default: none)")
+    parser.add_argument("--max-tokens", type=int, default=200, help="tokens to write (default: 200)")
+    parser.add_argument("--temperature", type=float, default=0.8, help="0: always the likeliest token (default: 0.8)")
+    parser.add_argument("--top-k", type=int, default=0, help="only the k likeliest tokens; 0: all (default: 0)")
+    parser.add_argument("--top-p", type=float, default=0.95, help="only the likeliest, to this sum (default: 0.95)")
+    parser.add_argument("--seed", type=int, default=1, help="another seed, another text (default: 1)")
+    parser.add_argument("--threads", type=int, default=1, help="BLAS threads (default: 1, best for small models)")
+    arguments = parser.parse_on_rank_0(argv, comm)
+    if arguments is None:
+        return 0
+
+    def write() -> None:
+        for name in ("max_tokens", "seed"):
+            if getattr(arguments, name) < 0:
+                raise UserError(f"--{name.replace('_', '-')} must not be negative, not {getattr(arguments, name)}")
+        sampler = Sampler(arguments.temperature, arguments.top_k, arguments.top_p)
+        model, tokenizer, _, _ = load_run(arguments.run, arguments.checkpoint)
+        prompt = prompt_tokens(tokenizer, arguments.prompt)
+        print(arguments.prompt, end="", flush=True)
+        decoder, count, start = StreamDecoder(tokenizer), 0, time.perf_counter()
+        rng = generator(arguments.seed, "generate")
+        for token in generate(model, tokenizer, prompt, arguments.max_tokens, sampler, rng):
+            print(decoder.push(token), end="", flush=True)
+            count += 1
+        print(decoder.flush())
+        seconds = time.perf_counter() - start
+        print(f"[{count} tokens, {count / seconds:.0f} tokens/s]", file=sys.stderr)
+
+    keep_freed_memory()
+    place(comm, arguments.threads)
+    comm.on_rank_0(write)  # one rank writes; more of them would write the same
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

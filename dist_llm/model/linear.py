@@ -1,0 +1,34 @@
+"""Linear map without bias, y = x W^T, with W stored (out, in) as in every published Llama."""
+
+import numpy as np
+
+from dist_llm.model.params import ParamStore
+
+
+class Linear:
+    """y = x W^T.
+
+    Parameters
+    ----------
+    store : ParamStore
+        Where ``{name}.weight`` of shape (out_dim, in_dim) is declared.
+    init_std : float
+        Of the initial weight.
+    """
+
+    def __init__(self, store: ParamStore, name: str, in_dim: int, out_dim: int, init_std: float) -> None:
+        self.weight = store.declare(f"{name}.weight", (out_dim, in_dim), init_std)
+
+    def forward(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Map (..., in_dim) to (..., out_dim)."""
+        # One product over all rows: NumPy would make a separate, smaller one for each leading index.
+        y = x.reshape(-1, x.shape[-1]) @ self.weight.data.T
+        return y.reshape(*x.shape[:-1], -1), x
+
+    def backward(self, dy: np.ndarray, cache: np.ndarray) -> np.ndarray:
+        """Map (..., out_dim) back to (..., in_dim)."""
+        x = cache
+        rows, drows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+        # forward was y = x W^T, so now dW = dy^T x and dx = dy W
+        self.weight.grad += drows.T @ rows
+        return (drows @ self.weight.data).reshape(x.shape)

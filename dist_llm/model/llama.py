@@ -1,0 +1,139 @@
+"""The whole model: embedding, blocks, final norm, output projection; after LLaMA (Touvron et al. 2023, arXiv 2302.13971)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dist_llm.config import ModelConfig
+from dist_llm.model.attention import LayerKVCache
+from dist_llm.model.block import Block, Generators
+from dist_llm.model.embedding import Embedding
+from dist_llm.model.functional import dropout, dropout_backward
+from dist_llm.model.loss_head import LossHead
+from dist_llm.model.params import ParamStore
+from dist_llm.model.rmsnorm import RMSNorm
+from dist_llm.model.rope import rotations
+
+
+class Llama:
+    """A decoder-only Transformer with a hand-written backward pass.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    vocab_size : int
+        Rows of the embedding.
+    dtype : dtype
+        float32 trains; float64 serves the gradient checks.
+
+    Attributes
+    ----------
+    params : ParamStore
+        Every parameter and gradient; zero until `params.initialize` or a checkpoint fills them.
+    """
+
+    def __init__(self, config: ModelConfig, vocab_size: int, dtype: np.typing.DTypeLike = np.float32) -> None:
+        self.config, self.vocab_size = config, vocab_size
+        self.params = ParamStore()
+        self.turns = rotations(config.max_seq_len, config.dim // config.n_heads, config.rope_theta, dtype)
+        std = config.init_std
+        self.embed_tokens = Embedding(self.params, "model.embed_tokens", vocab_size, config.dim, std)
+        self.layers = [
+            Block(
+                self.params,
+                f"model.layers.{i}",
+                dim=config.dim,
+                n_heads=config.n_heads,
+                n_kv_heads=config.n_kv_heads or config.n_heads,
+                ffn_dim=config.ffn_dim,
+                turns=self.turns,
+                norm_eps=config.norm_eps,
+                dropout=config.dropout,
+                init_std=std,
+                # 2 * n_layers outputs are added up in the residual stream; scaled so, their sum keeps its size (GPT-2).
+                out_std=std / (2 * config.n_layers) ** 0.5,
+            )
+            for i in range(config.n_layers)
+        ]
+        self.norm = RMSNorm(self.params, "model.norm", config.dim, config.norm_eps)
+        if config.tie_embeddings:
+            output = self.embed_tokens.weight
+        else:
+            output = self.params.declare("lm_head.weight", (vocab_size, config.dim), std)
+        self.loss_head = LossHead(output)
+        self.params.allocate(dtype)
+
+    def forward(self, tokens: np.ndarray, rngs: Generators = None) -> tuple[np.ndarray, tuple]:
+        """Map tokens to the last hidden states.
+
+        Parameters
+        ----------
+        tokens : ndarray of int, shape (B, T)
+            T at most ``max_seq_len``.
+        rngs : list of numpy.random.Generator, optional
+            One per sequence; given, dropout is on.
+
+        Returns
+        -------
+        h : ndarray of shape (B, T, D)
+        cache : tuple
+        """
+        x, embedding = self.embed_tokens.forward(tokens)
+        x, mask = dropout(x, self.config.dropout, rngs)
+        blocks = []
+        for layer in self.layers:
+            x, block = layer.forward(x, rngs)
+            blocks.append(block)
+        h, norm = self.norm.forward(x)
+        return h, (embedding, mask, blocks, norm)
+
+    def backward(self, dh: np.ndarray, cache: tuple) -> None:
+        """Add the gradients of all parameters but the output projection, given dh of shape (B, T, D)."""
+        embedding, mask, blocks, norm = cache
+        dx = self.norm.backward(dh, norm)
+        for layer, block in zip(reversed(self.layers), reversed(blocks), strict=True):
+            dx = layer.backward(dx, block)
+        dx = dropout_backward(dx, mask)
+        self.embed_tokens.backward(dx, embedding)
+
+    def loss(self, tokens: np.ndarray, targets: np.ndarray, rngs: Generators = None) -> tuple[float, tuple]:
+        """Return the cross-entropy summed over all B * T predictions, in nats.
+
+        Parameters
+        ----------
+        tokens, targets : ndarray of int, shape (B, T)
+            ``targets[:, t]`` is the token that follows ``tokens[:, t]``.
+        rngs : list of numpy.random.Generator, optional
+            As for `forward`.
+        """
+        h, body = self.forward(tokens, rngs)
+        loss, head = self.loss_head.forward(h, targets)
+        return loss, (body, head)
+
+    def loss_backward(self, dloss: float, cache: tuple) -> None:
+        """Add ``dloss`` times the gradient of `loss` to the gradients of all parameters."""
+        body, head = cache
+        dh = self.loss_head.backward(dloss, head)
+        self.backward(dh, body)
+
+    def logits(self, tokens: np.ndarray) -> np.ndarray:
+        """Return the logits of the next token at every position: int (B, T) to (B, T, V)."""
+        h, _ = self.forward(tokens)
+        return h @ self.loss_head.weight.data.T
+
+    def decode(self, tokens: np.ndarray, start: int, kv_cache: Sequence[LayerKVCache]) -> np.ndarray:
+        """Return the logits (B, V) after t new tokens that follow ``start`` cached ones.
+
+        Parameters
+        ----------
+        tokens : ndarray of int, shape (B, t)
+        start : int
+            Positions already in `kv_cache`; start + t at most ``max_seq_len``.
+        kv_cache : sequence of LayerKVCache
+            One per layer.
+        """
+        x, _ = self.embed_tokens.forward(tokens)
+        for layer, layer_cache in zip(self.layers, kv_cache, strict=True):
+            x = layer.decode(x, start, layer_cache)
+        h, _ = self.norm.forward(x[:, -1])
+        return h @ self.loss_head.weight.data.T

@@ -1,0 +1,94 @@
+"""All parameters in one flat buffer, all gradients in another, and named views on both.
+
+The all-reduce, the clipping norm, the optimizer and the checkpoint work on the flat buffers; the layers work on the
+views. Tensors are declared in forward order, so gradients become final from the tail of the buffer as the backward
+pass proceeds.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+
+class Param:
+    """One named tensor: views of its values and of its gradient.
+
+    Attributes
+    ----------
+    name : str
+        Hugging Face's name of the tensor in a Llama.
+    shape : tuple of int
+    offset : int
+        Where it starts in the flat buffers.
+    init_std : float or None
+        Standard deviation of its initial normal values; None: ones.
+    data, grad : ndarray
+        Views of `shape`. Write into them in place; rebinding them would cut them off from the flat buffer.
+    """
+
+    def __init__(self, name: str, shape: tuple[int, ...], offset: int, init_std: float | None) -> None:
+        self.name = name
+        self.shape = shape
+        self.offset = offset
+        self.init_std = init_std
+        self.data: np.ndarray
+        self.grad: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape))
+
+    @property
+    def slice(self) -> slice:
+        """Where the tensor lies in the flat buffers."""
+        return slice(self.offset, self.offset + self.size)
+
+
+class ParamStore:
+    """Declares tensors, then allocates them all at once.
+
+    Attributes
+    ----------
+    data, grad : ndarray of shape (P,)
+        The flat buffers, there after `allocate`.
+    """
+
+    def __init__(self) -> None:
+        self._params: dict[str, Param] = {}
+        self.data: np.ndarray
+        self.grad: np.ndarray
+
+    def declare(self, name: str, shape: tuple[int, ...], init_std: float | None) -> Param:
+        """Add a tensor behind those declared so far."""
+        assert name not in self._params, name
+        param = Param(name, shape, self.size, init_std)
+        self._params[name] = param
+        return param
+
+    def allocate(self, dtype: np.typing.DTypeLike) -> None:
+        """Allocate both buffers, zeroed, and bind every tensor's views."""
+        self.data = np.zeros(self.size, dtype)
+        self.grad = np.zeros(self.size, dtype)
+        for param in self:
+            param.data = self.data[param.slice].reshape(param.shape)
+            param.grad = self.grad[param.slice].reshape(param.shape)
+
+    def initialize(self, rng: np.random.Generator) -> None:
+        """Fill the values: normal with each tensor's `init_std`, or ones (the gains of the norms)."""
+        for param in self:
+            if param.init_std is None:
+                param.data[...] = 1
+            else:
+                param.data[...] = rng.standard_normal(param.shape) * param.init_std
+
+    @property
+    def size(self) -> int:
+        """Number of elements of all tensors together."""
+        return sum(param.size for param in self)
+
+    def __iter__(self) -> Iterator[Param]:
+        return iter(self._params.values())
+
+    def __getitem__(self, name: str) -> Param:
+        return self._params[name]

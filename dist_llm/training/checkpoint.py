@@ -1,0 +1,226 @@
+"""Checkpoints: ``RUN/checkpoints/step-00000020/`` with three files, written so that a crash never leaves half of one.
+
+    model.safetensors      every parameter, under Hugging Face's names for a Llama
+    optimizer.safetensors  the moments of AdamW: m.<parameter> and v.<parameter>
+    state.json             step, validation loss, ..., and the SHA-256 of the other two and of itself
+
+Everything random in a run is derived from (seed, purpose, step), so the step is also the state of the random numbers
+and the position in the data. Only rank 0 reads and writes; nothing is ever pickled.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from dist_llm.errors import UserError
+from dist_llm.model.params import ParamStore
+from dist_llm.optim.adamw import AdamW
+
+FORMAT = 1
+MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+class DamagedCheckpointError(UserError):
+    """A checkpoint whose files are not what was written."""
+
+
+def save_checkpoint(run_dir: Path, params: ParamStore, optimizer: AdamW, state: Mapping[str, Any]) -> Path:
+    """Write a checkpoint and return its folder.
+
+    Parameters
+    ----------
+    run_dir : Path
+    params, optimizer
+        What to save.
+    state : mapping
+        JSON values; ``state["step"]``, the number of finished steps, names the folder.
+
+    Raises
+    ------
+    UserError
+        The disk is full or cannot be written to; the checkpoints that are there are untouched.
+    """
+    folder = run_dir / "checkpoints" / f"step-{state['step']:08d}"
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        # "pt" is what other programs expect of a file of weights; it names no dependency on PyTorch.
+        save_file({p.name: p.data for p in params}, temporary / MODEL, metadata={"format": "pt"})
+        moments = {f"{k}.{p.name}": array[p.slice].reshape(p.shape) for k, array in _moments(optimizer) for p in params}
+        save_file(moments, temporary / OPTIMIZER)
+        document = dict(state) | {"format": FORMAT, "sha256": {n: _sha256(temporary / n) for n in (MODEL, OPTIMIZER)}}
+        document["sha256"][STATE] = _digest(document)
+        (temporary / STATE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        for path in (*temporary.iterdir(), temporary):
+            _fsync(path)
+        if folder.exists():  # a resumed run has come to a step that an earlier one had reached
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+        _fsync(folder.parent)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise UserError(f"cannot write the checkpoint {folder}: {error}") from error
+    return folder
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Return the contents of a checkpoint's state.json.
+
+    Raises
+    ------
+    DamagedCheckpointError
+        It is missing, truncated or altered.
+    """
+    try:
+        document = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        written = document["sha256"].pop(STATE)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedCheckpointError(f"{folder} is damaged: {STATE} is missing or truncated") from error
+    if document.get("format") != FORMAT:
+        raise DamagedCheckpointError(f"{folder}: format {document.get('format')}, this version reads {FORMAT}")
+    if written != _digest(document):
+        raise DamagedCheckpointError(f"{folder} is damaged: {STATE} was altered")
+    return document
+
+
+def verify_checkpoint(folder: Path) -> dict[str, Any]:
+    """Compare a checkpoint's files with their checksums and return its state.
+
+    Raises
+    ------
+    DamagedCheckpointError
+        Naming the folder and the file.
+    """
+    state = read_state(folder)
+    for name in (MODEL, OPTIMIZER):
+        if not (folder / name).is_file():
+            raise DamagedCheckpointError(f"{folder} is damaged: {name} is missing")
+        if _sha256(folder / name) != state["sha256"].get(name):
+            raise DamagedCheckpointError(f"{folder} is damaged: {name} is truncated or altered")
+    return state
+
+
+def load_checkpoint(folder: Path, params: ParamStore, optimizer: AdamW | None = None) -> dict[str, Any]:
+    """Fill the parameters, and the optimizer's moments if one is given, from a verified checkpoint.
+
+    Returns
+    -------
+    dict
+        The state it was saved with.
+
+    Raises
+    ------
+    DamagedCheckpointError
+        As `verify_checkpoint`.
+    UserError
+        Its tensors are not those of the model.
+    """
+    state = verify_checkpoint(folder)
+    tensors = load_file(folder / MODEL)
+    expected = {p.name: p.shape for p in params}
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    if found != expected:
+        differing = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))
+        name = differing[0]
+        raise UserError(
+            f"{folder} is of another model: {name} is {found.get(name, 'missing')}, not {expected.get(name, 'there')}"
+        )
+    for param in params:
+        param.data[...] = tensors[param.name]
+    if optimizer is not None:
+        moments = load_file(folder / OPTIMIZER)
+        for key, array in _moments(optimizer):
+            for param in params:
+                array[param.slice] = moments[f"{key}.{param.name}"].ravel()
+        optimizer.steps = state["step"]
+    return state
+
+
+def list_checkpoints(run_dir: Path) -> list[Path]:
+    """Return the folders of a run's finished checkpoints, oldest first."""
+    return sorted((run_dir / "checkpoints").glob("step-*"))
+
+
+def find_checkpoint(run: Path, which: str = "last") -> Path:
+    """Return the folder of a verified checkpoint.
+
+    Parameters
+    ----------
+    run : Path
+        A run folder, or one checkpoint inside of it.
+    which : {"last", "best"}
+        Of a run folder: the latest, or the one with the lowest validation loss.
+
+    Raises
+    ------
+    UserError
+        There is none, or it is damaged; the message then offers the last good one.
+    """
+    if (run / STATE).exists() or run.parent.name == "checkpoints":
+        verify_checkpoint(run)
+        return run
+    folders = list_checkpoints(run)
+    if not folders:
+        raise UserError(f"{run} holds no checkpoint" if run.is_dir() else f"there is no run folder {run}")
+    chosen = folders[-1]
+    try:
+        if which == "best":
+            chosen = min(reversed(folders), key=_val_loss)
+        verify_checkpoint(chosen)
+    except DamagedCheckpointError as error:
+        good = next((f for f in reversed(folders) if _is_good(f)), None)
+        offer = f"the last good one is {good}: name it instead of {run}" if good else "no other checkpoint is good"
+        raise UserError(f"{error}; {offer}") from error
+    return chosen
+
+
+def prune_checkpoints(run_dir: Path, keep: int) -> None:
+    """Remove all checkpoints but the last `keep` and the one with the lowest validation loss."""
+    folders = list_checkpoints(run_dir)
+    kept = {*folders[-keep:], min(reversed(folders), key=_val_loss)}
+    for folder in folders:
+        if folder not in kept:
+            shutil.rmtree(folder)
+
+
+def _moments(optimizer: AdamW) -> list[tuple[str, np.ndarray]]:
+    return [("m", optimizer.m), ("v", optimizer.v)]
+
+
+def _val_loss(folder: Path) -> float:
+    loss = read_state(folder).get("val_loss")
+    return float("inf") if loss is None else loss
+
+
+def _is_good(folder: Path) -> bool:
+    try:
+        verify_checkpoint(folder)
+    except DamagedCheckpointError:
+        return False
+    return True
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

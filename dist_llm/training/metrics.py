@@ -1,0 +1,48 @@
+"""``metrics.jsonl``: one JSON object per line, in the order of the steps."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+FILE = "metrics.jsonl"
+
+
+class MetricsLog:
+    """Appends records to a run's metrics.
+
+    Parameters
+    ----------
+    run_dir : Path
+    step : int
+        Finished steps of the run so far. What a longer, earlier run had recorded beyond them is dropped, so that no
+        step is recorded twice.
+    """
+
+    def __init__(self, run_dir: Path, step: int) -> None:
+        path = run_dir / FILE
+        kept = [record for record in read_metrics(run_dir) if record["step"] <= step]
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+        os.replace(temporary, path)
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one record; floats to six significant digits but for losses, which keep all."""
+        exact = ("loss", "val_loss")
+        short = {k: float(f"{v:.6g}") if isinstance(v, float) and k not in exact else v for k, v in record.items()}
+        self._file.write(json.dumps(short) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """Return the records of a run; none if there is no file. A last line cut off by a crash is left out."""
+    try:
+        lines = (run_dir / FILE).read_text(encoding="utf-8").splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in lines if line.endswith("\n")]

@@ -1,0 +1,77 @@
+"""What rank 0 shows while a run goes on: a bar on a terminal, plain lines elsewhere, nothing on the other ranks."""
+
+import os
+import sys
+import time
+
+import psutil
+from tqdm import tqdm
+
+PLAIN_LINES = 20  # about so many progress lines in a run whose output is not a terminal
+
+
+class Progress:
+    """Progress of a run.
+
+    Parameters
+    ----------
+    done, total : int
+        Steps finished at the start, and in the whole run.
+    shown : bool
+        False on every rank but 0.
+    """
+
+    def __init__(self, done: int, total: int, shown: bool) -> None:
+        self._shown, self._total = shown, total
+        self._every = max(1, total // PLAIN_LINES)
+        self._start, self._done_at_start = time.perf_counter(), done
+        self._bar: tqdm | None = None
+        if shown and stdout_is_terminal():
+            # A terminal that a launcher made up for its ranks has no width.
+            width = None if os.get_terminal_size(sys.stdout.fileno()).columns else 100
+            self._bar = tqdm(
+                initial=done, total=total, unit="step", file=sys.stdout, ncols=width, dynamic_ncols=width is None
+            )
+
+    def step(self, finished: int, loss: float, lr: float, tokens_per_s: float) -> None:
+        """Show that `finished` steps are done."""
+        figures = f"loss {loss:.3f}  lr {lr:.1e}  {tokens_per_s:,.0f} tokens/s"
+        if self._bar is not None:
+            self._bar.set_postfix_str(figures, refresh=False)
+            self._bar.update(finished - self._bar.n)
+        elif self._shown and (finished % self._every == 0 or finished in (self._done_at_start + 1, self._total)):
+            elapsed = time.perf_counter() - self._start
+            left = elapsed / (finished - self._done_at_start) * (self._total - finished)
+            bar = "#" * (20 * finished // self._total)
+            print(f"[{bar:<20}] step {finished}/{self._total}  {figures}  {_clock(left)} left", flush=True)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stdout)
+        elif self._shown:
+            print(text, flush=True)
+
+    def close(self) -> None:
+        """Leave the bar as it is and go to the next line."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def stdout_is_terminal() -> bool:
+    """Whether a person watches: Open MPI gives every rank a terminal of its own making, even into a file or a pipe."""
+    if not sys.stdout.isatty():
+        return False
+    if "OMPI_COMM_WORLD_SIZE" not in os.environ:
+        return True
+    # Then it is the launcher's own output that tells.
+    try:
+        return os.readlink(f"/proc/{psutil.Process().ppid()}/fd/1").startswith(("/dev/pts/", "/dev/tty"))
+    except OSError:
+        return False
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,254 @@
+"""The training loop.
+
+One step: every rank computes the loss and the gradient of its share of the batch, both as sums over tokens divided by
+the tokens of the whole batch, so that adding them up over the ranks gives what one process would have computed; then
+all ranks clip and update alike, and stay replicas of each other.
+"""
+
+import hashlib
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dist_llm.config import Config
+from dist_llm.data.loader import Loader, share
+from dist_llm.data.shards import TokenShards
+from dist_llm.errors import RunError
+from dist_llm.inference.generate import generate, prompt_tokens
+from dist_llm.inference.sampler import Sampler
+from dist_llm.model.llama import Llama
+from dist_llm.optim.adamw import AdamW
+from dist_llm.optim.clip import clip_grad_norm_
+from dist_llm.optim.schedule import learning_rate
+from dist_llm.parallel.comm import Comm
+from dist_llm.parallel.placement import memory_bytes
+from dist_llm.seeding import generator
+from dist_llm.text import Tokenizer
+from dist_llm.training.checkpoint import list_checkpoints, prune_checkpoints, read_state, save_checkpoint
+from dist_llm.training.evaluation import Evaluation, evaluate
+from dist_llm.training.loss_curve import draw_loss_curve
+from dist_llm.training.metrics import MetricsLog
+from dist_llm.training.progress import Progress
+from dist_llm.training.stop import StopRequest
+
+
+class Trainer:
+    """A run in progress.
+
+    Parameters
+    ----------
+    config : Config
+    comm : Comm
+    model, optimizer
+        Filled on rank 0, either freshly or from a checkpoint; the other ranks receive them.
+    tokenizer : Tokenizer
+    train_tokens, val_tokens : TokenShards
+    run_dir : Path
+        Exists on rank 0; the other ranks never touch it.
+    step : int
+        Steps finished so far.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        comm: Comm,
+        model: Llama,
+        optimizer: AdamW,
+        tokenizer: Tokenizer,
+        train_tokens: TokenShards,
+        val_tokens: TokenShards,
+        run_dir: Path,
+        step: int = 0,
+    ) -> None:
+        self.config, self.comm, self.model, self.optimizer = config, comm, model, optimizer
+        self.tokenizer, self.val_tokens, self.run_dir, self.step = tokenizer, val_tokens, run_dir, step
+        self.loader = Loader(train_tokens, config.train.batch_size, config.model.max_seq_len, config.train.seed)
+        self.tokens_per_step = config.train.batch_size * config.model.max_seq_len
+        first = int(val_tokens.read(0, 1)[0])
+        self.val_bytes = val_tokens.n_bytes - len(tokenizer.token_bytes[first])
+        self.best_val_loss = comm.on_rank_0(self._best_val_loss_so_far)
+        for array in (model.params.data, optimizer.m, optimizer.v):
+            comm.broadcast_(array)
+        optimizer.steps = step
+
+    def train(self) -> Evaluation | None:
+        """Train until ``max_steps``, or until a signal asks for the end, and leave a checkpoint either way.
+
+        Returns
+        -------
+        Evaluation or None
+            Of the finished run; None if it was stopped before.
+
+        Raises
+        ------
+        RunError
+            The loss is no longer finite, or the replicas have come apart.
+        UserError
+            A file of the run cannot be written.
+        """
+        train = self.config.train
+        root = self.comm.rank == 0
+        stop = StopRequest()
+        metrics = MetricsLog(self.run_dir, self.step) if root else None
+        progress = Progress(self.step, train.max_steps, shown=root)
+        evaluation: Evaluation | None = None
+        self._check_replicas()
+        try:
+            since, steps_since = time.perf_counter(), 0
+            while self.step < train.max_steps:
+                record, stop_requested = self._train_step(stop.received)
+                steps_since += 1
+                seconds = time.perf_counter() - since
+                record["tokens_per_s"] = steps_since * self.tokens_per_step / seconds
+                progress.step(self.step, record["loss"], record["lr"], record["tokens_per_s"])
+                finished = self.step == train.max_steps
+                evaluation = None
+                if finished or _due(self.step, train.eval_interval) and not stop_requested:
+                    evaluation = self._evaluate(record, progress)
+                if metrics and (evaluation or finished or stop_requested or _due(self.step, self.config.log.interval)):
+                    metrics.write(record)
+                if _due(self.step, self.config.log.interval) or evaluation:
+                    since, steps_since = time.perf_counter(), 0
+                if _due(self.step, self.config.parallel.check_interval) or finished:
+                    self._check_replicas()
+                best = evaluation is not None and evaluation.loss < self.best_val_loss
+                if best or finished or stop_requested or _due(self.step, train.checkpoint_interval):
+                    self._checkpoint(evaluation)
+                    since, steps_since = time.perf_counter(), 0
+                if evaluation is not None and root:
+                    draw_loss_curve(self.run_dir)
+                if stop_requested:
+                    break
+        finally:
+            progress.close()
+            stop.close()
+            if metrics:
+                metrics.close()
+        if root and evaluation is None:
+            draw_loss_curve(self.run_dir)
+        return evaluation
+
+    def _train_step(self, stop_received: bool) -> tuple[dict[str, Any], bool]:
+        """Take one step; return its metrics and whether any rank was asked to stop, the same on every rank."""
+        params = self.model.params
+        params.grad[...] = 0
+        loss_sum = self._accumulate_gradients()
+        self.comm.all_reduce_(params.grad)
+        # The small things that every rank must know, in one reduction: the loss, the wish to stop, each rank's memory.
+        shared = np.zeros(2 + self.comm.size)
+        shared[:2] = loss_sum, stop_received
+        shared[2 + self.comm.rank] = memory_bytes()
+        self.comm.all_reduce_(shared)
+        loss = float(shared[0]) / self.tokens_per_step
+        lr = learning_rate(self.step, self.config.train.max_steps, self.config.optim)
+        grad_norm = clip_grad_norm_(params.grad, self.config.optim.grad_clip)
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            self.comm.on_every_rank(self._fail_not_finite)
+        self.optimizer.step(lr)
+        self.step += 1
+        record = {
+            "step": self.step,
+            "tokens": self.step * self.tokens_per_step,
+            "loss": loss,
+            "lr": lr,
+            "grad_norm": grad_norm,
+            "rss_bytes": [int(memory) for memory in shared[2:]],
+        }
+        return record, bool(shared[1])
+
+    def _accumulate_gradients(self) -> float:
+        """Add up this rank's share of the batch, micro-batch by micro-batch; return its summed loss in nats."""
+        train = self.config.train
+        tokens, targets = self.loader.batch(self.step, self.comm.rank, self.comm.size)  # (share, T)
+        first = share(train.batch_size, self.comm.rank, self.comm.size).start
+        loss_sum = 0.0
+        for start in range(0, len(tokens), train.micro_batch_size):
+            micro = slice(start, start + train.micro_batch_size)
+            rngs = None
+            if self.config.model.dropout:
+                places = range(first + start, first + start + len(tokens[micro]))
+                rngs = [generator(train.seed, "dropout", self.step, place) for place in places]
+            loss, cache = self.model.loss(tokens[micro], targets[micro], rngs)
+            self.model.loss_backward(1 / self.tokens_per_step, cache)
+            loss_sum += loss
+        return loss_sum
+
+    def _evaluate(self, record: dict[str, Any], progress: Progress) -> Evaluation:
+        start = time.perf_counter()
+        evaluation = evaluate(self.model, self.val_tokens, self.val_bytes, self.comm)
+        record["val_loss"] = evaluation.loss
+        record["val_perplexity"] = evaluation.perplexity
+        record["val_bits_per_byte"] = evaluation.bits_per_byte
+        record["val_seconds"] = time.perf_counter() - start
+        progress.say(
+            f"step {self.step}: validation loss {evaluation.loss:.4f} nats per token, "
+            f"perplexity {evaluation.perplexity:.2f}, {evaluation.bits_per_byte:.4f} bits per byte"
+        )
+        sample = self.comm.on_rank_0(self._sample)
+        if sample:
+            progress.say("  | " + sample.replace("\n", "\n  | "))
+        return evaluation
+
+    def _sample(self) -> str:
+        """Let the model write, and keep what it wrote in samples.txt."""
+        log = self.config.log
+        if not log.sample_tokens:
+            return ""
+        prompt = prompt_tokens(self.tokenizer, log.sample_prompt)
+        rng = generator(self.config.train.seed, "sample", self.step)
+        sampler = Sampler(temperature=0.8, top_p=0.95)
+        tokens = generate(self.model, self.tokenizer, prompt, log.sample_tokens, sampler, rng)
+        text = log.sample_prompt + self.tokenizer.decode(list(tokens))
+        with (self.run_dir / "samples.txt").open("a", encoding="utf-8", errors="replace") as file:
+            file.write(f"--- step {self.step}\n{text}\n\n")
+        return text
+
+    def _checkpoint(self, evaluation: Evaluation | None) -> None:
+        if evaluation is not None:
+            self.best_val_loss = min(self.best_val_loss, evaluation.loss)
+        state = {
+            "step": self.step,
+            "tokens": self.step * self.tokens_per_step,
+            "val_loss": None if evaluation is None else evaluation.loss,
+            "seed": self.config.train.seed,
+            "train_tokens_sha256": "",
+        }
+
+        def write() -> None:
+            save_checkpoint(self.run_dir, self.model.params, self.optimizer, state)
+            prune_checkpoints(self.run_dir, self.config.train.keep_checkpoints)
+
+        self.comm.on_rank_0(write)
+
+    def _check_replicas(self) -> None:
+        """Compare the ranks' parameters, every bit of them."""
+        digests = self.comm.gather(hashlib.blake2b(self.model.params.data).hexdigest())
+        different = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
+
+        def fail() -> None:
+            raise RunError(
+                f"after step {self.step} the parameters of rank {', '.join(map(str, different))} differ from those of "
+                f"rank 0: the replicas have come apart (faulty memory, or unlike machines or libraries?); "
+                f"--resume {self.run_dir} goes back to the last checkpoint"
+            )
+
+        if different:
+            self.comm.on_every_rank(fail)
+
+    def _fail_not_finite(self) -> None:
+        raise RunError(
+            f"the loss or gradient of step {self.step + 1} is not a finite number: lower --optim.lr or raise "
+            f"--optim.warmup_steps; --resume {self.run_dir} goes back to the last checkpoint"
+        )
+
+    def _best_val_loss_so_far(self) -> float:
+        losses = (read_state(folder)["val_loss"] for folder in list_checkpoints(self.run_dir))
+        return min((loss for loss in losses if loss is not None), default=math.inf)
+
+
+def _due(step: int, interval: int) -> bool:
+    return interval > 0 and step % interval == 0
