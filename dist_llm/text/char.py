@@ -1,0 +1,61 @@
+"""A token is a character of the training text: a small vocabulary, readable tokens, and no others allowed.
+
+There is no special token, since every id is a character; tiny Shakespeare gives the well-known 65.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Self
+
+import numpy as np
+
+from dist_llm.errors import UserError
+from dist_llm.text.tokenizer import Tokenizer
+
+
+class CharTokenizer(Tokenizer):
+    """The id of a character is its place in the sorted alphabet.
+
+    Parameters
+    ----------
+    alphabet : list of str
+        Distinct single characters in the order of their code points.
+    """
+
+    kind = "char"
+
+    def __init__(self, alphabet: list[str]) -> None:
+        if not alphabet or alphabet != sorted(set(alphabet)) or any(len(c) != 1 for c in alphabet):
+            raise ValueError("the alphabet must be a sorted list of distinct characters, at least one")
+        super().__init__([c.encode("utf-8", "surrogatepass") for c in alphabet], eot_id=None)
+        self.alphabet = alphabet
+        self._code_points = np.array([ord(c) for c in alphabet], dtype=np.uint32)  # (V,)
+
+    @classmethod
+    def train(cls, texts: Iterable[str]) -> Self:
+        """Take the alphabet of some texts."""
+        alphabet = sorted(set().union(*texts))
+        if not alphabet:
+            raise UserError("a char tokenizer needs text to take its characters from, and the text is empty")
+        return cls(alphabet)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Rebuild from the alphabet."""
+        return cls(data["alphabet"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the alphabet as a list: in one JSON string two neighbouring surrogates would join."""
+        return super().to_dict() | {"alphabet": self.alphabet}
+
+    def _encode_ordinary(self, text: str) -> np.ndarray:
+        # UTF-32 is an array of code points, and the alphabet is sorted: one binary search encodes them all.
+        code_points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")  # (n,)
+        ids = np.searchsorted(self._code_points, code_points).astype(np.int32)  # (n,)
+        unknown = self._code_points[np.minimum(ids, self.vocab_size - 1)] != code_points
+        if unknown.any():
+            first = text[int(unknown.argmax())]
+            raise UserError(
+                f"the character {first!r} (U+{ord(first):04X}) is not among the {self.vocab_size} of this "
+                "char tokenizer: leave it out, train on text that has it, or use data.tokenizer=bpe or byte"
+            )
+        return ids

@@ -1,0 +1,205 @@
+"""Every layer: its gradients, and its values against a plain version."""
+
+import numpy as np
+import pytest
+
+from dist_llm.model import attention, functional, loss_head
+from dist_llm.model.attention import Attention, causal_attention, causal_attention_backward
+from dist_llm.model.block import Block
+from dist_llm.model.embedding import Embedding
+from dist_llm.model.linear import Linear
+from dist_llm.model.loss_head import LossHead
+from dist_llm.model.params import ParamStore
+from dist_llm.model.rmsnorm import RMSNorm
+from dist_llm.model.rope import rotate, rotate_backward, rotations
+from dist_llm.model.swiglu import SwiGLU
+from tests.gradcheck import check_gradient, check_layer
+from tests.oracles.plain import plain_attention, plain_attention_backward, plain_cross_entropy, plain_rotate
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+def randomized(store: ParamStore, rng: np.random.Generator) -> ParamStore:
+    store.allocate(np.float64)
+    store.data[...] = rng.standard_normal(store.size)
+    return store
+
+
+def test_linear(rng):
+    store = ParamStore()
+    layer = Linear(store, "linear", 5, 7, 1.0)
+    randomized(store, rng)
+    x = rng.standard_normal((2, 3, 5))
+    assert np.allclose(layer.forward(x)[0], np.einsum("oi,bti->bto", layer.weight.data, x))
+    check_layer(lambda: layer.forward(x), layer.backward, x, store)
+
+
+def test_embedding(rng):
+    store = ParamStore()
+    layer = Embedding(store, "embed", 9, 4, 1.0)
+    randomized(store, rng)
+    tokens = rng.integers(0, 9, (3, 8))  # more places than words: some words stand in several
+    assert np.array_equal(layer.forward(tokens)[0][1, 2], layer.weight.data[tokens[1, 2]])
+    check_layer(lambda: layer.forward(tokens), layer.backward, None, store)
+
+
+def test_embedding_gradient_is_that_of_add_at(rng):
+    store = ParamStore()
+    layer = Embedding(store, "embed", 50, 4, 1.0)
+    randomized(store, rng)
+    tokens, dy = rng.integers(0, 50, (4, 100)), rng.standard_normal((4, 100, 4))
+    layer.backward(dy, tokens)
+    expected = np.zeros((50, 4))
+    np.add.at(expected, tokens, dy)
+    np.testing.assert_allclose(layer.weight.grad, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_rmsnorm(rng):
+    store = ParamStore()
+    layer = RMSNorm(store, "norm", 6, eps=0.1)
+    randomized(store, rng)
+    x = rng.standard_normal((2, 3, 6))
+    y = x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 0.1) * layer.gain.data
+    np.testing.assert_allclose(layer.forward(x)[0], y, rtol=1e-12)
+    check_layer(lambda: layer.forward(x), layer.backward, x, store)
+
+
+def test_rope(rng):
+    x = rng.standard_normal((2, 9, 3, 8))
+    turns = rotations(9, 8, 100.0, np.float64)
+    y = rotate(x, turns)
+    np.testing.assert_allclose(y, plain_rotate(x.swapaxes(1, 2), 100.0), rtol=1e-12, atol=1e-12)
+    check_layer(lambda: (rotate(x, turns), None), lambda dy, _: rotate_backward(dy, turns), x, [])
+
+
+def test_rope_scores_depend_on_the_distance_only(rng):
+    q, k = rng.standard_normal((2, 1, 1, 1, 8))
+    turns = rotations(20, 8, 10000.0, np.float64)
+    scores = [float((rotate(q, turns[t : t + 1]) * rotate(k, turns[t - 3 : t - 2])).sum()) for t in (3, 10, 19)]
+    assert np.allclose(scores, scores[0])
+    assert not np.isclose(scores[0], float((q * k).sum()))
+
+
+@pytest.mark.parametrize("T", [1, 5, 64, 65, 150])
+@pytest.mark.parametrize("G", [1, 3])
+def test_causal_attention_is_the_plain_one(rng, T, G):
+    q = 3 * rng.standard_normal((2, 2, G, T, 6))
+    k, v = 3 * rng.standard_normal((2, 2, 2, 1, T, 6))
+    do = rng.standard_normal(q.shape)
+    o, cache = causal_attention(q, k, v)
+    np.testing.assert_allclose(o, plain_attention(q, k, v), rtol=1e-10, atol=1e-12)
+    for got, expected in zip(
+        causal_attention_backward(do, cache), plain_attention_backward(do, q, k, v), strict=True
+    ):
+        np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-10)
+
+
+def test_causal_attention_survives_huge_scores(rng):
+    q, k, v = (x.astype(np.float32) for x in 1e3 * rng.standard_normal((3, 1, 1, 1, 70, 8)))
+    o, cache = causal_attention(q, k, v)
+    assert np.isfinite(o).all()
+    assert all(np.isfinite(d).all() for d in causal_attention_backward(np.ones_like(o), cache))
+
+
+@pytest.mark.parametrize("n_kv_heads", [4, 2, 1])
+def test_attention(rng, monkeypatch, n_kv_heads):
+    monkeypatch.setattr(attention, "QUERY_BLOCK", 4)
+    store = ParamStore()
+    layer = Attention(store, "attn", 16, 4, n_kv_heads, rotations(10, 4, 100.0, np.float64), 1.0, 1.0)
+    randomized(store, rng)
+    store.data *= 0.3
+    x = rng.standard_normal((2, 10, 16))
+    check_layer(lambda: layer.forward(x), layer.backward, x, store)
+
+
+def test_swiglu(rng):
+    store = ParamStore()
+    layer = SwiGLU(store, "mlp", 5, 8, 1.0, 1.0)
+    randomized(store, rng)
+    x = rng.standard_normal((2, 3, 5))
+    gate, up = x @ layer.gate_proj.weight.data.T, x @ layer.up_proj.weight.data.T
+    np.testing.assert_allclose(
+        layer.forward(x)[0], (gate / (1 + np.exp(-gate)) * up) @ layer.down_proj.weight.data.T, rtol=1e-10
+    )
+    check_layer(lambda: layer.forward(x), layer.backward, x, store)
+
+
+def test_sigmoid_has_no_warning_and_no_nan_at_the_ends():
+    x = np.array([-1e4, -100, 0, 100, 1e4], np.float32)
+    assert functional.sigmoid(x).tolist()[::2] == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3])
+def test_block(rng, p):
+    store = ParamStore()
+    layer = Block(
+        store, "block", dim=8, n_heads=2, n_kv_heads=1, ffn_dim=12, turns=rotations(6, 4, 100.0, np.float64),
+        norm_eps=1e-5, dropout=p, init_std=1.0, out_std=1.0,
+    )  # fmt: skip
+    randomized(store, rng)
+    x = rng.standard_normal((2, 6, 8))
+
+    def forward():
+        # The same masks at each call, or there would be no derivative to speak of.
+        return layer.forward(x, [np.random.default_rng(1), np.random.default_rng(2)])
+
+    check_layer(forward, layer.backward, x, store)
+
+
+def test_dropout_keeps_the_mean_and_the_right_share(rng):
+    x = np.ones((2, 200, 100), np.float32)
+    y, mask = functional.dropout(x, 0.25, [np.random.default_rng(1), np.random.default_rng(2)])
+    assert y.dtype == np.float32
+    assert set(np.unique(y).tolist()) == {0.0, np.float32(1 / 0.75).item()}
+    assert abs(float((y == 0).mean()) - 0.25) < 0.01
+    assert not np.array_equal(y[0], y[1])
+    assert functional.dropout(x, 0.25, None)[0] is x
+
+
+@pytest.mark.parametrize("chunk_rows", [100, 5, 1])
+def test_loss_head(rng, monkeypatch, chunk_rows):
+    store = ParamStore()
+    weight = store.declare("weight", (11, 4), 1.0)
+    monkeypatch.setattr(loss_head, "CHUNK_LOGITS", chunk_rows * 11)
+    randomized(store, rng)
+    head = LossHead(weight)
+    h, targets = rng.standard_normal((3, 4, 4)), rng.integers(0, 11, (3, 4))
+    loss, cache = head.forward(h, targets)
+    assert loss == pytest.approx(plain_cross_entropy((h @ weight.data.T).reshape(12, 11), targets.ravel()), rel=1e-12)
+    dh = head.backward(0.7, cache)
+
+    def scalar() -> float:
+        return 0.7 * head.forward(h, targets)[0]
+
+    check_gradient(scalar, h, dh, rng, "dh")
+    check_gradient(scalar, weight.data, weight.grad, rng, "weight")
+
+
+def test_loss_head_survives_huge_logits():
+    store = ParamStore()
+    weight = store.declare("weight", (3, 2), 1.0)
+    store.allocate(np.float32)
+    weight.data[...] = [[1e4, 0], [0, 1e4], [0, 0]]
+    loss, cache = LossHead(weight).forward(np.ones((1, 2, 2), np.float32), np.array([[0, 2]]))
+    assert loss == pytest.approx(np.log(2) + 1e4 + np.log(2))
+    assert np.isfinite(LossHead(weight).backward(1.0, cache)).all()
+
+
+def test_loss_head_never_holds_more_than_a_chunk_of_logits():
+    import tracemalloc
+
+    vocab, rows = 32000, 512  # 65 MB of logits in all
+    store = ParamStore()
+    weight = store.declare("weight", (vocab, 8), 1.0)
+    store.allocate(np.float32)
+    h, targets = np.zeros((1, rows, 8), np.float32), np.zeros((1, rows), np.int32)
+    tracemalloc.start()
+    loss, cache = LossHead(weight).forward(h, targets)
+    LossHead(weight).backward(1.0, cache)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert loss == pytest.approx(rows * np.log(vocab))
+    assert peak < 20e6

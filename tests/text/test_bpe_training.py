@@ -1,0 +1,73 @@
+"""The trainer against its plain reference, and at its limits."""
+
+import random
+
+import pytest
+
+from dist_llm.errors import UserError
+from dist_llm.text import bpe_training, train_tokenizer
+from dist_llm.text.bpe import PIECE
+from tests.oracles import bpe_plain
+from tests.text.samples import HOSTILE, PROSE, random_texts
+
+
+def plain_merges(texts, n_merges):
+    pieces = [piece.encode("utf-8", "surrogatepass") for text in texts for piece in PIECE.findall(text)]
+    return bpe_plain.train(pieces, n_merges)
+
+
+def test_merges_of_english_equal_the_plain_trainers():
+    texts = [PROSE[:3000], PROSE[3000:6000]]
+    merges = bpe_training.train_merges(texts, 257 + 120)
+    assert len(merges) == 120
+    assert merges == plain_merges(texts, 120)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_merges_full_of_ties_and_overlaps_equal_the_plain_trainers(seed):
+    rng = random.Random(seed)
+    letters = "ab"[: 1 + seed % 2] + "c "
+    texts = ["".join(rng.choices(letters, k=60)) for _ in range(5)]
+    merges = bpe_training.train_merges(texts, 257 + 1000)
+    assert 0 < len(merges) < 1000  # to the very end: nothing is left that repeats
+    assert merges == plain_merges(texts, 1000)
+
+
+def test_merges_of_hostile_text_equal_the_plain_trainers():
+    texts = [*HOSTILE, *random_texts(30)]
+    assert bpe_training.train_merges(texts, 257 + 100) == plain_merges(texts, 100)
+
+
+def test_the_smallest_pair_wins_a_tie():
+    assert bpe_training.train_merges(["yz", "ab", "yz", "ab"], 258) == [(ord("a"), ord("b"))]
+
+
+def test_the_vocabulary_has_the_size_asked_for_or_what_the_text_gives():
+    assert train_tokenizer("bpe", [PROSE], 257).vocab_size == 257
+    assert train_tokenizer("bpe", [PROSE], 400).vocab_size == 400
+    assert train_tokenizer("bpe", ["abab once"], 400).vocab_size == 258
+    assert train_tokenizer("bpe", [], 400).vocab_size == 257
+
+
+@pytest.mark.parametrize("size", [256, 0, -5])
+def test_a_vocabulary_too_small_for_the_bytes(size):
+    with pytest.raises(UserError, match=rf"data.vocab_size={size} is too small .* need at least 257"):
+        train_tokenizer("bpe", ["text"], size)
+
+
+def test_only_the_first_characters_are_read(monkeypatch):
+    monkeypatch.setattr(bpe_training, "TRAINING_CHARS", 10)
+    assert bpe_training.count_pieces(["aa bb", "cc ddee", "ff"]) == {
+        b"aa": 1,
+        b" bb": 1,
+        b"cc": 1,
+        b" dd": 1,
+    }
+
+
+def test_a_huge_piece_is_trained_on_in_cuts():
+    counts = bpe_training.count_pieces(["x" * 100_000])
+    assert max(map(len, counts)) <= bpe_training.LONGEST_PIECE_BYTES
+    assert sum(len(piece) * count for piece, count in counts.items()) == 100_000
+    # x, xx, xxxx, ... up to the longest piece, whose last pair of halves is seen once per cut.
+    assert bpe_training.train_merges(["x" * 100_000], 1000)[:3] == [(120, 120), (256, 256), (257, 257)]

@@ -1,0 +1,196 @@
+"""What every tokenizer promises, asked of each kind."""
+
+import hashlib
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dist_llm.errors import UserError
+from dist_llm.text import (
+    END_OF_TEXT,
+    StreamDecoder,
+    Tokenizer,
+    load_tokenizer,
+    save_tokenizer,
+    train_tokenizer,
+)
+from tests.text.samples import HOSTILE, PROSE, random_texts
+
+TEXTS = HOSTILE + random_texts(200)
+
+
+@pytest.fixture(scope="module", params=["byte", "char", "bpe"])
+def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
+    return train_tokenizer(request.param, [PROSE, *TEXTS], vocab_size=700)
+
+
+@pytest.mark.parametrize("allow_special", [False, True])
+def test_decode_undoes_encode(tokenizer, allow_special):
+    for text in TEXTS:
+        ids = tokenizer.encode(text, allow_special)
+        assert ids.dtype == np.int32
+        assert ids.ndim == 1
+        assert tokenizer.decode(ids) == text
+
+
+def test_token_bytes_add_up_to_the_text(tokenizer):
+    assert len(tokenizer.token_bytes) == tokenizer.vocab_size
+    for text in TEXTS:
+        joined = b"".join(tokenizer.token_bytes[i] for i in tokenizer.encode(text))
+        assert joined == text.encode("utf-8", "surrogatepass")
+
+
+def test_no_two_tokens_are_the_same(tokenizer):
+    assert len(set(tokenizer.token_bytes)) == tokenizer.vocab_size
+
+
+@pytest.mark.parametrize("kind", ["byte", "bpe"])
+def test_end_of_text_is_special_only_when_asked(kind):
+    tokenizer = train_tokenizer(kind, [PROSE], vocab_size=300)
+    text = "one" + END_OF_TEXT + "two" + END_OF_TEXT
+    assert tokenizer.eot_id == tokenizer.vocab_size - 1
+    assert tokenizer.token_bytes[tokenizer.eot_id] == b""
+    assert tokenizer.eot_id not in tokenizer.encode(text)
+    expected = [*tokenizer.encode("one"), tokenizer.eot_id, *tokenizer.encode("two"), tokenizer.eot_id]
+    assert tokenizer.encode(text, allow_special=True).tolist() == expected
+
+
+def test_bytes_that_are_not_utf8_become_replacement_characters():
+    tokenizer = train_tokenizer("byte", [], 0)
+    for raw in (b"\xff", b"a\x80b", "é".encode()[:1], "😀".encode()[:3] + b"!", b"\xed\xa0", b"\xc0\xaf"):
+        assert tokenizer.decode(list(raw)) == raw.decode("utf-8", "replace")
+
+
+def test_streaming_equals_decode_on_text(tokenizer):
+    for text in TEXTS:
+        ids = tokenizer.encode(text, allow_special=True)
+        stream = StreamDecoder(tokenizer)
+        assert "".join(stream.push(i) for i in ids) == text
+        assert stream.flush() == ""
+
+
+def test_streaming_equals_decode_on_any_tokens():
+    tokenizer = train_tokenizer("bpe", [PROSE], 300)
+    rng = random.Random(7)
+    # Lead bytes of every length, the surrogates' 0xED, continuation bytes, ASCII and the special token.
+    likely = [0xC3, 0xE2, 0xED, 0xF0, 0xF4, 0x80, 0x9F, 0xA0, 0xBF, 0xFF, 0x41, tokenizer.eot_id]
+    stream = StreamDecoder(tokenizer)
+    for _ in range(3000):
+        ids = rng.choices(likely, k=rng.randrange(8))
+        assert "".join([*map(stream.push, ids), stream.flush()]) == tokenizer.decode(ids)
+
+
+def test_streaming_holds_an_unfinished_character_back():
+    stream = StreamDecoder(train_tokenizer("byte", [], 0))
+    assert [stream.push(i) for i in "a😀".encode()] == ["a", "", "", "", "😀"]
+    assert [stream.push(i) for i in "😀".encode()[:3]] == ["", "", ""]
+    assert stream.flush() == "\ufffd"
+    assert stream.push(ord("b")) == "b"
+
+
+@pytest.mark.parametrize("bad", [-1, 257, 100_000])
+def test_decoding_a_token_of_another_vocabulary(bad):
+    tokenizer = train_tokenizer("byte", [], 0)
+    with pytest.raises(UserError, match=rf"token {bad} is outside this byte tokenizer's vocabulary of 257"):
+        tokenizer.decode([65, bad])
+
+
+def test_a_loaded_tokenizer_is_the_saved_one(tokenizer, tmp_path):
+    save_tokenizer(tokenizer, tmp_path / "tokenizer.json")
+    loaded = load_tokenizer(tmp_path / "tokenizer.json")
+    assert type(loaded) is type(tokenizer)
+    assert loaded.token_bytes == tokenizer.token_bytes
+    assert loaded.eot_id == tokenizer.eot_id
+    assert loaded.to_dict() == tokenizer.to_dict()
+    assert loaded.fingerprint == tokenizer.fingerprint
+    for text in TEXTS:
+        assert loaded.encode(text, True).tolist() == tokenizer.encode(text, True).tolist()
+
+
+def test_the_file_is_what_the_fingerprint_is_of(tmp_path):
+    tokenizer = train_tokenizer("char", ["ba\U0001f600"], 0)
+    save_tokenizer(tokenizer, tmp_path / "tokenizer.json")
+    content = (tmp_path / "tokenizer.json").read_bytes()
+    alphabet = rb'["a","b","\ud83d\ude00"]'
+    assert content == b'{"alphabet":%b,"format":"dist_llm tokenizer","kind":"char","version":1}' % alphabet
+    assert tokenizer.fingerprint == hashlib.sha256(content).hexdigest()
+
+
+def test_fingerprints_tell_tokenizers_apart():
+    made = [
+        train_tokenizer("byte", [], 0),
+        train_tokenizer("char", ["ab"], 0),
+        train_tokenizer("char", ["abc"], 0),
+        train_tokenizer("bpe", [PROSE], 257),
+        train_tokenizer("bpe", [PROSE], 300),
+        train_tokenizer("bpe", [PROSE[:5000]], 300),
+    ]
+    assert len({tokenizer.fingerprint for tokenizer in made}) == len(made)
+
+
+@pytest.mark.parametrize("kind", ["byte", "char", "bpe"])
+def test_the_fingerprint_does_not_depend_on_the_hash_seed(kind):
+    program = (
+        "from dist_llm.text import train_tokenizer; from tests.text.samples import PROSE; "
+        f"print(train_tokenizer({kind!r}, [PROSE], 500).fingerprint)"
+    )
+    root = Path(__file__).parents[2]
+    for seed in ("0", "1", "4242"):
+        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(root)}
+        command = [sys.executable, "-c", program]
+        run = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=True)
+        assert run.stdout.strip() == train_tokenizer(kind, [PROSE], 500).fingerprint
+
+
+def test_an_unknown_kind():
+    with pytest.raises(
+        UserError, match=r"unknown tokenizer 'word': data\.tokenizer is one of byte, char, bpe"
+    ):
+        train_tokenizer("word", ["text"], 300)
+
+
+def test_loading_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match=r"cannot read the tokenizer .*nowhere\.json: No such file"):
+        load_tokenizer(tmp_path / "nowhere.json")
+
+
+HEAD = '{"format": "dist_llm tokenizer", "version": 1, '
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is damaged (not JSON"),
+        ("\xff\xfe", "is damaged (not JSON"),
+        (HEAD, "is damaged (not JSON"),
+        ("[1]", 'it does not say "format": "dist_llm tokenizer"'),
+        ('{"model": {"type": "BPE"}}', 'it does not say "format": "dist_llm tokenizer"'),
+        ('{"format": "dist_llm tokenizer", "version": 2}', "it has version 2 and this dist_llm reads 1"),
+        (HEAD + '"kind": "word"}', "its kind word is not one of byte, char, bpe"),
+        (HEAD + '"kind": []}', "its kind [] is not one of byte, char, bpe"),
+        (HEAD + '"kind": "bpe"}', "its content is damaged (KeyError: 'merges')"),
+        (HEAD + '"kind": "bpe", "merges": [[97]]}', "its content is damaged (ValueError: not enough values"),
+        (
+            HEAD + '"kind": "bpe", "merges": [[97, 256]]}',
+            "merge (97, 256) uses a token that does not exist yet",
+        ),
+        (HEAD + '"kind": "bpe", "merges": [[97, 98], [97, 98]]}', "a pair is merged twice"),
+        (HEAD + '"kind": "bpe", "merges": [["a", "b"]]}', "its content is damaged (TypeError"),
+        (HEAD + '"kind": "char", "alphabet": []}', "must be a sorted list of distinct characters"),
+        (HEAD + '"kind": "char", "alphabet": ["b", "a"]}', "must be a sorted list of distinct characters"),
+        (HEAD + '"kind": "char", "alphabet": ["a", "bc"]}', "must be a sorted list of distinct characters"),
+        (HEAD + '"kind": "char", "alphabet": [1, 2]}', "its content is damaged (TypeError"),
+    ],
+)
+def test_loading_a_file_that_is_not_a_good_tokenizer(tmp_path, content, message):
+    path = tmp_path / "bad.json"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(UserError) as caught:
+        load_tokenizer(path)
+    assert str(path) in str(caught.value)
+    assert message in str(caught.value)
