@@ -40,9 +40,13 @@ class CommandLine(argparse.ArgumentParser):
         for section in sections:
             group = self.add_argument_group(f"[{section}]")
             for key, f in SECTIONS[section].items():
-                default = "none" if f.default is None else str(f.default).lower() if f.type is bool else f.default
+                default = (
+                    "none" if f.default is None else str(f.default).lower() if f.type is bool else f.default
+                )
                 meaning = f"{f.metadata['help']} (default: {default!s})".replace("%", "%%")
-                metavar = "|".join(f.metadata["choices"] or [str(getattr(f.type, "__name__", f.type)).split(" ")[0].upper()])
+                metavar = "|".join(
+                    f.metadata["choices"] or [str(getattr(f.type, "__name__", f.type)).split(" ")[0].upper()]
+                )
                 name = f"--{section}.{key}"
                 group.add_argument(name, dest=name, default=argparse.SUPPRESS, metavar=metavar, help=meaning)
 

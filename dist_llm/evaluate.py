@@ -21,7 +21,9 @@ def main(argv: list[str], comm: Comm) -> int:
     """Evaluate as the command line says; under mpirun the ranks share the work."""
     parser = CommandLine("evaluate", "Measure a run's model on its whole validation split.")
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder, or one of its checkpoints")
-    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which of a run (default: best)")
+    parser.add_argument(
+        "--checkpoint", choices=("best", "last"), default="best", help="which of a run (default: best)"
+    )
     parser.add_argument("--shards", metavar="DIR", help="prepared token shards (default: those of the run)")
     parser.add_argument("--threads", type=int, help="BLAS threads per rank (default: usable cores / ranks)")
     arguments = parser.parse_on_rank_0(argv, comm)
@@ -29,7 +31,9 @@ def main(argv: list[str], comm: Comm) -> int:
         return 0
     keep_freed_memory()
     place(comm, arguments.threads)
-    model, tokenizer, config, state = comm.on_every_rank(lambda: load_run(arguments.run, arguments.checkpoint))
+    model, tokenizer, config, state = comm.on_every_rank(
+        lambda: load_run(arguments.run, arguments.checkpoint)
+    )
 
     data: DataConfig = dataclasses.replace(config.data, shards=arguments.shards or config.data.shards)
     folder = comm.on_rank_0(lambda: prepare(data, progress=True))
@@ -39,7 +43,11 @@ def main(argv: list[str], comm: Comm) -> int:
     n_bytes = val.n_bytes - len(tokenizer.token_bytes[int(val.read(0, 1)[0])])
     result = evaluate(model, val, n_bytes, comm)
     if comm.rank == 0:
-        print(json.dumps({"run": str(arguments.run), "step": state["step"]} | dataclasses.asdict(result), indent=1))
+        print(
+            json.dumps(
+                {"run": str(arguments.run), "step": state["step"]} | dataclasses.asdict(result), indent=1
+            )
+        )
     return 0
 
 

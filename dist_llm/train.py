@@ -1,7 +1,7 @@
 """``python -m dist_llm.train``: train a model, alone or under mpirun.
 
-    mpirun -n 4 python -m dist_llm.train --data.path=FILE-OR-FOLDER --train.max_steps=1000
-    python -m dist_llm.train --resume runs/run-001
+mpirun -n 4 python -m dist_llm.train --data.path=FILE-OR-FOLDER --train.max_steps=1000
+python -m dist_llm.train --resume runs/run-001
 """
 
 import argparse
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dist_llm.command_line import CommandLine, configuration, overrides
-from dist_llm.config import SECTIONS, Config
+from dist_llm.config import SECTIONS, Config, DataConfig
 from dist_llm.data.prepare import open_data, prepare
 from dist_llm.errors import UserError
 from dist_llm.model.llama import Llama
@@ -52,9 +52,11 @@ def main(argv: list[str], comm: Comm) -> int:
     keep_freed_memory()
     placement = place(comm, config.parallel.threads)
 
-    shards = comm.on_rank_0(lambda: prepare(config.data, progress=True))
+    shards = comm.on_rank_0(lambda: _prepare_and_verify(config.data))
     tokenizer, train_tokens, val_tokens = comm.on_every_rank(lambda: open_data(shards))
-    config = comm.on_rank_0(lambda: _fit_to_data(config, tokenizer.vocab_size, len(train_tokens), len(val_tokens)))
+    config = comm.on_rank_0(
+        lambda: _fit_to_data(config, tokenizer.vocab_size, len(train_tokens), len(val_tokens))
+    )
     assert config.model.vocab_size is not None
     model = Llama(config.model, config.model.vocab_size)
     optimizer = AdamW(model.params, config.optim)
@@ -65,8 +67,10 @@ def main(argv: list[str], comm: Comm) -> int:
             if load_tokenizer(run_dir / TOKENIZER).fingerprint != tokenizer.fingerprint:
                 raise UserError(f"{shards} was made with another tokenizer than {run_dir / TOKENIZER}")
             state = load_checkpoint(checkpoint, model.params, optimizer)
-            if state["train_tokens_sha256"] != train_tokens.sha256:
-                raise UserError(f"the text has changed since {checkpoint}: its training tokens in {shards} are others")
+            if state["train_tokens"] != train_tokens.fingerprint:
+                raise UserError(
+                    f"the text has changed since {checkpoint}: its training tokens in {shards} are others"
+                )
             write_text(run_dir / CONFIG, config.to_toml())
             return run_dir, state["step"]
         model.params.initialize(generator(config.train.seed, "weights"))
@@ -79,7 +83,12 @@ def main(argv: list[str], comm: Comm) -> int:
     trainer = Trainer(config, comm, model, optimizer, tokenizer, train_tokens, val_tokens, run_dir, step)
     report = startup_report(config, model, len(train_tokens), len(val_tokens), shards, comm, placement)
     if comm.rank == 0:
-        print(report, f"run      {run_dir}" + f", continued after step {step}" * (step > 0), sep="\n", flush=True)
+        print(
+            report,
+            f"run      {run_dir}" + f", continued after step {step}" * (step > 0),
+            sep="\n",
+            flush=True,
+        )
     evaluation = trainer.train()
     if comm.rank == 0:
         _say_goodbye(run_dir, trainer, evaluation is not None, comm.size)
@@ -113,6 +122,14 @@ def _plan(arguments: argparse.Namespace, world_size: int) -> tuple[Config, Path 
     return config, checkpoint
 
 
+def _prepare_and_verify(config: DataConfig) -> Path:
+    """Return the folder of shards, every byte of which has been read and found to be what was written."""
+    folder = prepare(config, progress=True)
+    for shards in open_data(folder)[1:]:
+        shards.verify()
+    return folder
+
+
 def _fit_to_data(config: Config, vocab_size: int, n_train: int, n_val: int) -> Config:
     """Return the configuration with the vocabulary's size filled in, after checking that the text is enough."""
     model = config.model
@@ -124,7 +141,9 @@ def _fit_to_data(config: Config, vocab_size: int, n_train: int, n_val: int) -> C
             "and the token after it: give more text or a shorter --model.max_seq_len"
         )
     if n_val < 2:
-        raise UserError(f"the validation text has {n_val} tokens: give more text or raise --data.val_fraction")
+        raise UserError(
+            f"the validation text has {n_val} tokens: give more text or raise --data.val_fraction"
+        )
     filled: dict[str, Any] = {"vocab_size": model.vocab_size or vocab_size}
     return dataclasses.replace(config, model=dataclasses.replace(model, **filled))
 
@@ -132,11 +151,15 @@ def _fit_to_data(config: Config, vocab_size: int, n_train: int, n_val: int) -> C
 def _say_goodbye(run_dir: Path, trainer: Trainer, finished: bool, ranks: int) -> None:
     folder = shlex.quote(str(run_dir))
     if finished:
-        print(f"finished; best validation loss {trainer.best_val_loss:.4f}. The run is in {folder}; let it write with")
+        print(
+            f"finished; best validation loss {trainer.best_val_loss:.4f}. The run is in {folder}; let it write with"
+        )
         print(f"  python -m dist_llm.generate {folder} --prompt 'The '", flush=True)
     else:
         launcher = f"mpirun -n {ranks} " if ranks > 1 else ""
-        print(f"stopped after step {trainer.step} of {trainer.config.train.max_steps}, checkpoint written; continue with")
+        print(
+            f"stopped after step {trainer.step} of {trainer.config.train.max_steps}, checkpoint written; continue with"
+        )
         print(f"  {launcher}python -m dist_llm.train --resume {folder}", flush=True)
 
 

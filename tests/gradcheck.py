@@ -8,7 +8,12 @@ STEP = 1e-5
 
 
 def check_gradient(
-    function: Callable[[], float], x: np.ndarray, dx: np.ndarray, rng: np.random.Generator, name: str, directions: int = 3
+    function: Callable[[], float],
+    x: np.ndarray,
+    dx: np.ndarray,
+    rng: np.random.Generator,
+    name: str,
+    directions: int = 3,
 ) -> None:
     """Check that `dx` is the gradient of `function` with respect to the array `x`, which it reads."""
     assert x.dtype == dx.dtype == np.float64, name

@@ -70,7 +70,9 @@ def softmax_cross_entropy_(logits: np.ndarray, targets: np.ndarray) -> float:
     return loss
 
 
-def dropout(x: np.ndarray, p: float, rngs: list[np.random.Generator] | None) -> tuple[np.ndarray, np.ndarray | None]:
+def dropout(
+    x: np.ndarray, p: float, rngs: list[np.random.Generator] | None
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Zero each element with probability p and scale the rest by 1 / (1 - p) (Srivastava et al. 2014).
 
     Parameters

@@ -14,7 +14,9 @@ import numpy as np
 from dist_llm.config import OptimConfig
 from dist_llm.model.params import ParamStore
 
-CHUNK = 1 << 14  # elements: parameter, gradient, two moments and scratch of a chunk together stay in the L2 cache
+CHUNK = (
+    1 << 14
+)  # elements: parameter, gradient, two moments and scratch of a chunk together stay in the L2 cache
 
 
 class AdamW:
@@ -38,7 +40,10 @@ class AdamW:
         self.m, self.v = np.zeros_like(params.data), np.zeros_like(params.data)
         self.steps = 0
         self._chunks = [
-            (slice(start, min(start + CHUNK, param.slice.stop)), config.weight_decay if len(param.shape) > 1 else 0.0)
+            (
+                slice(start, min(start + CHUNK, param.slice.stop)),
+                config.weight_decay if len(param.shape) > 1 else 0.0,
+            )
             for param in params
             for start in range(param.slice.start, param.slice.stop, CHUNK)
         ]

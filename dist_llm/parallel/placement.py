@@ -41,7 +41,11 @@ def place(comm: Comm, threads: int | None) -> Placement:
         The user's wish; None: the cores of the mask, divided among the ranks of this host that share it. Two ranks
         with two threads each on two cores are three times slower than with one thread each.
     """
-    cores = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset(range(os.cpu_count() or 1))
+    cores = (
+        frozenset(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else frozenset(range(os.cpu_count() or 1))
+    )
     # Ranks of one host have one boot time in common; the name of the host alone can be the same in two containers.
     masks = comm.gather((os.uname().nodename, psutil.boot_time(), cores))
     mine = masks[comm.rank]

@@ -6,6 +6,7 @@ collective call.
 """
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -30,6 +31,9 @@ def run(main: Callable[[list[str], Comm], int], argv: list[str] | None = None) -
         What `main` returned, or the status of a `ReportedError` (2 for a user's mistake); 1 after any other exception,
         130 after Ctrl-C.
     """
+    # Until a training run listens for them itself, the signals that end a program do so as Ctrl-C does.
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.default_int_handler)
     try:
         # The first thing done, so that all ranks are connected before anything can fail on one of them.
         comm = connect()

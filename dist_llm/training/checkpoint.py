@@ -55,11 +55,20 @@ def save_checkpoint(run_dir: Path, params: ParamStore, optimizer: AdamW, state: 
         temporary.mkdir(parents=True)
         # "pt" is what other programs expect of a file of weights; it names no dependency on PyTorch.
         save_file({p.name: p.data for p in params}, temporary / MODEL, metadata={"format": "pt"})
-        moments = {f"{k}.{p.name}": array[p.slice].reshape(p.shape) for k, array in _moments(optimizer) for p in params}
+        moments = {
+            f"{k}.{p.name}": array[p.slice].reshape(p.shape)
+            for k, array in _moments(optimizer)
+            for p in params
+        }
         save_file(moments, temporary / OPTIMIZER)
-        document = dict(state) | {"format": FORMAT, "sha256": {n: _sha256(temporary / n) for n in (MODEL, OPTIMIZER)}}
+        document = dict(state) | {
+            "format": FORMAT,
+            "sha256": {n: _sha256(temporary / n) for n in (MODEL, OPTIMIZER)},
+        }
         document["sha256"][STATE] = _digest(document)
         (temporary / STATE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        for name in (MODEL, OPTIMIZER):  # safetensors makes its files readable by their owner alone
+            shutil.copymode(temporary / STATE, temporary / name)
         for path in (*temporary.iterdir(), temporary):
             _fsync(path)
         if folder.exists():  # a resumed run has come to a step that an earlier one had reached
@@ -86,7 +95,9 @@ def read_state(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedCheckpointError(f"{folder} is damaged: {STATE} is missing or truncated") from error
     if document.get("format") != FORMAT:
-        raise DamagedCheckpointError(f"{folder}: format {document.get('format')}, this version reads {FORMAT}")
+        raise DamagedCheckpointError(
+            f"{folder}: format {document.get('format')}, this version reads {FORMAT}"
+        )
     if written != _digest(document):
         raise DamagedCheckpointError(f"{folder} is damaged: {STATE} was altered")
     return document
@@ -163,7 +174,9 @@ def find_checkpoint(run: Path, which: str = "last") -> Path:
     Raises
     ------
     UserError
-        There is none, or it is damaged; the message then offers the last good one.
+        There is none.
+    DamagedCheckpointError
+        Naming what is damaged, and offering the last good one.
     """
     if (run / STATE).exists() or run.parent.name == "checkpoints":
         verify_checkpoint(run)
@@ -178,8 +191,12 @@ def find_checkpoint(run: Path, which: str = "last") -> Path:
         verify_checkpoint(chosen)
     except DamagedCheckpointError as error:
         good = next((f for f in reversed(folders) if _is_good(f)), None)
-        offer = f"the last good one is {good}: name it instead of {run}" if good else "no other checkpoint is good"
-        raise UserError(f"{error}; {offer}") from error
+        offer = (
+            f"the last good one is {good}: name it instead of {run}"
+            if good
+            else "no other checkpoint is good"
+        )
+        raise DamagedCheckpointError(f"{error}; {offer}") from error
     return chosen
 
 

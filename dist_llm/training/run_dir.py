@@ -20,7 +20,9 @@ def check_run_dir_is_free(run_dir: str | None) -> None:
         return
     folder = Path(run_dir)
     if (folder / CONFIG).exists():
-        raise UserError(f"{folder} already holds a run: --resume {folder} continues it, another --train.run_dir starts anew")
+        raise UserError(
+            f"{folder} already holds a run: --resume {folder} continues it, another --train.run_dir starts anew"
+        )
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not an empty folder: choose another --train.run_dir")
 
@@ -47,7 +49,9 @@ def create_run_dir(run_dir: str | None) -> Path:
             except FileExistsError:
                 number += 1
     except OSError as error:
-        raise UserError(f"cannot create the run folder: {error}; choose another with --train.run_dir") from error
+        raise UserError(
+            f"cannot create the run folder: {error}; choose another with --train.run_dir"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:

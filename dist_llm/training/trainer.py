@@ -65,8 +65,11 @@ class Trainer:
         step: int = 0,
     ) -> None:
         self.config, self.comm, self.model, self.optimizer = config, comm, model, optimizer
-        self.tokenizer, self.val_tokens, self.run_dir, self.step = tokenizer, val_tokens, run_dir, step
-        self.loader = Loader(train_tokens, config.train.batch_size, config.model.max_seq_len, config.train.seed)
+        self.tokenizer, self.train_tokens, self.val_tokens = tokenizer, train_tokens, val_tokens
+        self.run_dir, self.step = run_dir, step
+        self.loader = Loader(
+            train_tokens, config.train.batch_size, config.model.max_seq_len, config.train.seed
+        )
         self.tokens_per_step = config.train.batch_size * config.model.max_seq_len
         first = int(val_tokens.read(0, 1)[0])
         self.val_bytes = val_tokens.n_bytes - len(tokenizer.token_bytes[first])
@@ -109,7 +112,9 @@ class Trainer:
                 evaluation = None
                 if finished or _due(self.step, train.eval_interval) and not stop_requested:
                     evaluation = self._evaluate(record, progress)
-                if metrics and (evaluation or finished or stop_requested or _due(self.step, self.config.log.interval)):
+                if metrics and (
+                    evaluation or finished or stop_requested or _due(self.step, self.config.log.interval)
+                ):
                     metrics.write(record)
                 if _due(self.step, self.config.log.interval) or evaluation:
                     since, steps_since = time.perf_counter(), 0
@@ -202,8 +207,9 @@ class Trainer:
         rng = generator(self.config.train.seed, "sample", self.step)
         sampler = Sampler(temperature=0.8, top_p=0.95)
         tokens = generate(self.model, self.tokenizer, prompt, log.sample_tokens, sampler, rng)
-        text = log.sample_prompt + self.tokenizer.decode(list(tokens))
-        with (self.run_dir / "samples.txt").open("a", encoding="utf-8", errors="replace") as file:
+        # A young model may write bytes that are no text, even half of a surrogate pair, which no file or terminal takes.
+        text = log.sample_prompt + self.tokenizer.decode(list(tokens)).encode(errors="replace").decode()
+        with (self.run_dir / "samples.txt").open("a", encoding="utf-8") as file:
             file.write(f"--- step {self.step}\n{text}\n\n")
         return text
 
@@ -215,7 +221,7 @@ class Trainer:
             "tokens": self.step * self.tokens_per_step,
             "val_loss": None if evaluation is None else evaluation.loss,
             "seed": self.config.train.seed,
-            "train_tokens_sha256": "",
+            "train_tokens": self.train_tokens.fingerprint,
         }
 
         def write() -> None:

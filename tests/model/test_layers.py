@@ -78,7 +78,9 @@ def test_rope(rng):
 def test_rope_scores_depend_on_the_distance_only(rng):
     q, k = rng.standard_normal((2, 1, 1, 1, 8))
     turns = rotations(20, 8, 10000.0, np.float64)
-    scores = [float((rotate(q, turns[t : t + 1]) * rotate(k, turns[t - 3 : t - 2])).sum()) for t in (3, 10, 19)]
+    scores = [
+        float((rotate(q, turns[t : t + 1]) * rotate(k, turns[t - 3 : t - 2])).sum()) for t in (3, 10, 19)
+    ]
     assert np.allclose(scores, scores[0])
     assert not np.isclose(scores[0], float((q * k).sum()))
 
@@ -168,7 +170,9 @@ def test_loss_head(rng, monkeypatch, chunk_rows):
     head = LossHead(weight)
     h, targets = rng.standard_normal((3, 4, 4)), rng.integers(0, 11, (3, 4))
     loss, cache = head.forward(h, targets)
-    assert loss == pytest.approx(plain_cross_entropy((h @ weight.data.T).reshape(12, 11), targets.ravel()), rel=1e-12)
+    assert loss == pytest.approx(
+        plain_cross_entropy((h @ weight.data.T).reshape(12, 11), targets.ravel()), rel=1e-12
+    )
     dh = head.backward(0.7, cache)
 
     def scalar() -> float:

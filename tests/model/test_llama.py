@@ -26,7 +26,12 @@ def test_gradient_of_every_tensor(name):
     rng = np.random.default_rng(1)
     for param in model.params:
         check_gradient(
-            lambda: 0.5 * model.loss(tokens, targets)[0], param.data, param.grad, rng, param.name, directions=2
+            lambda: 0.5 * model.loss(tokens, targets)[0],
+            param.data,
+            param.grad,
+            rng,
+            param.name,
+            directions=2,
         )
 
 
@@ -39,7 +44,12 @@ def test_gradient_with_dropout():
     rng = np.random.default_rng(1)
     for param in model.params:
         check_gradient(
-            lambda: model.loss(tokens, targets, rngs(3))[0], param.data, param.grad, rng, param.name, directions=2
+            lambda: model.loss(tokens, targets, rngs(3))[0],
+            param.data,
+            param.grad,
+            rng,
+            param.name,
+            directions=2,
         )
 
 

@@ -59,7 +59,10 @@ def main() -> None:
         tokens, targets = case_batch()
         arrays = {f"weight.{p.name}": np.array(p.data) for p in case_model(name).params}
         arrays |= {k: v.astype(np.float32) for k, v in torch_results(name, torch.float64).items()}
-        save_file(arrays | {"tokens": np.array(tokens), "targets": np.array(targets)}, GOLDEN / f"{name}.safetensors")
+        save_file(
+            arrays | {"tokens": np.array(tokens), "targets": np.array(targets)},
+            GOLDEN / f"{name}.safetensors",
+        )
         losses = {"torch": torch.__version__.split("+")[0], "losses": torch_losses(name)}
         (GOLDEN / f"{name}.json").write_text(json.dumps(losses, indent=1) + "\n")
 

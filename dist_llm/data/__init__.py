@@ -1,0 +1,27 @@
+"""From text to batches: corpora, the split, token shards on disk, and the loader that reads them.
+
+    Corpus --split--> train, val --tokenizer--> shards on disk --Loader--> (B, T) tokens and targets
+
+`prepare` walks the first three arrows once and leaves a folder; `open_data` opens it; `Loader` draws batches.
+Only the arithmetic of ranks is here (`share`), never a message between them.
+"""
+
+from dist_llm.data.corpora import Corpus, corpus_key, read_corpus
+from dist_llm.data.loader import Loader, share, validation_windows
+from dist_llm.data.prepare import open_data, prepare
+from dist_llm.data.shards import TokenShards, write_shards
+from dist_llm.data.split import split_documents
+
+__all__ = [
+    "Corpus",
+    "Loader",
+    "TokenShards",
+    "corpus_key",
+    "open_data",
+    "prepare",
+    "read_corpus",
+    "share",
+    "split_documents",
+    "validation_windows",
+    "write_shards",
+]

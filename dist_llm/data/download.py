@@ -1,0 +1,133 @@
+"""Downloads of named corpora: streamed, checked against a known SHA-256, and whole or not there at all."""
+
+import contextlib
+import hashlib
+import http.client
+import os
+import ssl
+import urllib.error
+import urllib.request
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from dist_llm.errors import UserError
+
+CHUNK_BYTES = 1 << 20
+TIMEOUT_S = 30.0
+WAY_OUT = "get the text another way and name it with --data.path FILE, or choose another --data.corpus"
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file of known content on the network."""
+
+    url: str
+    n_bytes: int
+    sha256: str
+    description: str
+
+
+TINY_STORIES = "https://huggingface.co/datasets/roneneldan/TinyStories/resolve/main"
+
+REMOTES = {
+    "tinyshakespeare": Remote(
+        "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+        1_115_394,
+        "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+        "Tiny Shakespeare: 40,000 lines of the plays (Karpathy 2015)",
+    ),
+    "tinystories": Remote(
+        f"{TINY_STORIES}/TinyStoriesV2-GPT4-train.txt",
+        2_227_753_162,
+        "6418d412de72888f52b5142c761ac21a582f7d1166f0bfbdb5f03ccfdec90443",
+        "TinyStories V2: short stories in simple words, written by GPT-4 (Eldan and Li 2023)",
+    ),
+    "tinystories-small": Remote(
+        f"{TINY_STORIES}/TinyStoriesV2-GPT4-valid.txt",
+        22_502_601,
+        "6874bae9a4c1a4e7edcf0e53b86c17817e9cf881fc75ff2368da457b80c0585d",
+        "the validation file of TinyStories V2, a hundredth of the whole (Eldan and Li 2023)",
+    ),
+}
+
+
+def download(url: str, path: Path, sha256: str, size: int, progress: bool = False) -> None:
+    """Fetch a file of known content.
+
+    It arrives under a temporary name beside `path` and is renamed once its checksum is right, so `path` never
+    names half a file; after any error, an interrupt included, the temporary file is gone.
+
+    Parameters
+    ----------
+    url : str
+        Where it is.
+    path : Path
+        Where it goes; the folder is made.
+    sha256 : str
+        Hexadecimal digest of its content.
+    size : int
+        Its length in bytes.
+    progress : bool
+        Show a bar on stderr.
+
+    Raises
+    ------
+    UserError
+        No connection, an HTTP error, other content than expected, or no room on the disk.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        received, digest = _stream(url, partial, size, progress)
+        if received < size:
+            raise UserError(
+                f"the download of {url} broke off after {received:,} of {size:,} bytes: "
+                f"try again, or {WAY_OUT}"
+            )
+        if digest != sha256:
+            raise UserError(
+                f"{url} is not the expected file (sha256 {digest[:12]}..., not {sha256[:12]}...): {WAY_OUT}"
+            )
+        os.replace(partial, path)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise UserError(f"cannot download {url} (HTTP {error.code} {error.reason}): {WAY_OUT}") from error
+    except (
+        urllib.error.URLError,
+        http.client.HTTPException,
+        ConnectionError,
+        TimeoutError,
+        ssl.SSLError,
+    ) as error:
+        reason = getattr(error, "reason", None) or error
+        raise UserError(f"cannot download {url} ({reason}): {WAY_OUT}") from error
+    except OSError as error:  # what is left is the disk's: the network's errors were caught above
+        raise UserError(
+            f"cannot write the download of {url} to {path.parent} ({error.strerror}): "
+            "choose another folder with --data.cache_dir FOLDER, or name a text with --data.path FILE"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def _stream(url: str, path: Path, size: int, progress: bool) -> tuple[int, str]:
+    digest = hashlib.sha256()
+    received = 0
+    with (
+        urllib.request.urlopen(url, timeout=TIMEOUT_S) as response,
+        open(path, "wb") as file,
+        tqdm(total=size, desc=url.rpartition("/")[2], unit="B", unit_scale=True, disable=not progress) as bar,
+    ):
+        # One byte more than expected is enough to know that it is another file, however long that one is.
+        while received <= size and (chunk := response.read(min(CHUNK_BYTES, size + 1 - received))):
+            file.write(chunk)
+            digest.update(chunk)
+            received += len(chunk)
+            bar.update(len(chunk))
+        file.flush()
+        os.fsync(file.fileno())
+    return received, digest.hexdigest()

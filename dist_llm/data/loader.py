@@ -1,0 +1,154 @@
+"""The loader: which tokens are step s's batch, as a pure function of (seed, step).
+
+An epoch cuts the tokens into windows of seq_len inputs, shuffled. Window i reads
+
+    w = tokens[offset + i * seq_len : offset + (i + 1) * seq_len + 1]      x = w[:-1]      y = w[1:]
+
+so neighbours share one token, and no target is predicted twice in an epoch. The offset is drawn anew for each
+epoch; otherwise the same tokens would be the first of a window, with no context to use, every time.
+
+There is no position to save in a checkpoint and no worker process: step 1000 is computed, not reached. With N
+ranks a step still reads the batch one rank would read, each rank its own share of the rows.
+"""
+
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+
+from dist_llm.errors import UserError
+from dist_llm.seeding import generator
+
+
+class Tokens(Protocol):
+    """What is read from: `TokenShards`, or anything with a length and a slice."""
+
+    def __len__(self) -> int:
+        """Return the number of tokens."""
+        ...
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        """Return tokens start, ..., start + count - 1 as int32."""
+        ...
+
+
+class Loader:
+    """Batches of training sequences.
+
+    Parameters
+    ----------
+    tokens : Tokens
+        The training split.
+    batch_size : int
+        Sequences per step, over all ranks together.
+    seq_len : int
+        Tokens predicted in a sequence.
+    seed : int
+        Of the order of the sequences.
+
+    Attributes
+    ----------
+    n_sequences : int
+        Sequences in an epoch, the same in each.
+
+    Raises
+    ------
+    UserError
+        The text is shorter than one sequence.
+    """
+
+    def __init__(self, tokens: Tokens, batch_size: int, seq_len: int, seed: int) -> None:
+        if len(tokens) < seq_len + 1:
+            raise UserError(
+                f"the training text has {len(tokens)} tokens, fewer than model.max_seq_len + 1 = "
+                f"{seq_len + 1}: use a longer text or a smaller --model.max_seq_len"
+            )
+        self.tokens = tokens
+        self.batch_size = batch_size
+        self.seq_len = seq_len
+        self.seed = seed
+        # One window fewer than would fit, if there are two: the offset can then shift by a whole window, and
+        # every token comes to stand at every position of a sequence.
+        self.n_sequences = max(1, (len(tokens) - seq_len) // seq_len)
+        # A permutation of millions is drawn once per epoch, not per step; a batch on the border needs two.
+        self._epoch = lru_cache(maxsize=2)(self._draw_epoch)
+
+    def _draw_epoch(self, epoch: int) -> tuple[int, np.ndarray]:
+        slack = len(self.tokens) - 1 - self.n_sequences * self.seq_len
+        rng = generator(self.seed, "epoch", epoch)
+        return int(rng.integers(slack + 1)), rng.permutation(self.n_sequences)
+
+    def sequence_ids(self, step: int) -> np.ndarray:
+        """Return which sequences a step reads.
+
+        Parameters
+        ----------
+        step : int
+            Counted from 0.
+
+        Returns
+        -------
+        ndarray of shape (batch_size, 2), int64
+            Rows of (epoch, index of the window). Batches run over the border of an epoch without a gap, so
+            that within an epoch each index occurs exactly once.
+        """
+        first = step * self.batch_size
+        ids = np.empty((self.batch_size, 2), np.int64)
+        for row in range(self.batch_size):
+            epoch, position = divmod(first + row, self.n_sequences)
+            ids[row] = epoch, self._epoch(epoch)[1][position]
+        return ids
+
+    def batch(self, step: int, rank: int = 0, world_size: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Return a rank's share of a step's inputs and targets.
+
+        Parameters
+        ----------
+        step : int
+            Counted from 0.
+        rank, world_size : int
+            Whose share; joined in the order of the ranks, the shares are the batch of a single rank.
+
+        Returns
+        -------
+        x, y : ndarray of shape (share of batch_size, seq_len), int32
+            ``y[:, t]`` is the token that follows ``x[:, t]``.
+        """
+        ids = self.sequence_ids(step)[share(self.batch_size, rank, world_size)]
+        x = np.empty((len(ids), self.seq_len), np.int32)
+        y = np.empty_like(x)
+        for row, (epoch, index) in enumerate(ids.tolist()):
+            offset, _ = self._epoch(epoch)
+            window = self.tokens.read(offset + index * self.seq_len, self.seq_len + 1)
+            x[row], y[row] = window[:-1], window[1:]
+        return x, y
+
+
+def share(n: int, rank: int, world_size: int) -> slice:
+    """Return the contiguous part of n items that is a rank's; a remainder goes to the first ranks."""
+    each, rest = divmod(n, world_size)
+    start = rank * each + min(rank, rest)
+    return slice(start, start + each + (rank < rest))
+
+
+def validation_windows(tokens: Tokens, seq_len: int) -> list[tuple[int, int]]:
+    """Cover a split so that every token but the very first is predicted exactly once.
+
+    Returns
+    -------
+    list of (start, length)
+        Inputs are tokens start, ..., start + length - 1, targets the same one further. All have length
+        `seq_len` but the last, which has what is left.
+
+    Raises
+    ------
+    UserError
+        Fewer than two tokens: there is nothing to predict.
+    """
+    n_targets = len(tokens) - 1
+    if n_targets < 1:
+        raise UserError(
+            f"the validation text has {len(tokens)} tokens, at least 2 are needed: raise --data.val_fraction "
+            "or use a longer text"
+        )
+    return [(start, min(seq_len, n_targets - start)) for start in range(0, n_targets, seq_len)]

@@ -1,0 +1,230 @@
+"""Token shards: a split's tokens on disk, read through a memory map.
+
+All ranks of a host map the same files, so the operating system keeps one copy of a corpus in memory however
+many ranks there are, and only the pages that are read. A shard is
+
+    64 bytes    magic, version, bytes per token, number of tokens, bytes of text, SHA-256 of the tokenizer
+    32 bytes    SHA-256 of those 64 bytes and the payload
+    32 bytes    zeros, so that the payload begins aligned
+    payload     the tokens, little endian: uint16, or uint32 for a vocabulary above 65,536
+
+`train-00000.bin`, `train-00001.bin`, ... follow each other without a gap; a sequence may lie across two.
+"""
+
+import hashlib
+import struct
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from dist_llm.errors import UserError
+from dist_llm.text import Tokenizer
+
+MAGIC = b"DISTLLM\x00"
+VERSION = 1
+FIELDS = struct.Struct("<8sIIQQ32s")
+HEADER_BYTES = 128
+DTYPES: dict[int, np.dtype] = {2: np.dtype("<u2"), 4: np.dtype("<u4")}
+
+SHARD_TOKENS = 1 << 27  # 256 MiB of uint16
+
+# A longer document is encoded in pieces, so that a file of 1 GB need not be held as tokens. At a seam a word
+# may fall into two tokens instead of one, once in 16 million characters.
+PIECE_CHARACTERS = 1 << 24
+
+
+def write_shards(
+    folder: Path,
+    split: str,
+    documents: Sequence[str],
+    tokenizer: Tokenizer,
+    shard_tokens: int = SHARD_TOKENS,
+    progress: bool = False,
+) -> None:
+    """Encode documents and write them as shards, holding one shard's tokens at a time.
+
+    Parameters
+    ----------
+    folder : Path
+        An existing folder without shards of this split.
+    split : str
+        ``"train"`` or ``"val"``: the first part of the file names.
+    documents : sequence of str
+        Each is followed by the end-of-text token, if the tokenizer has one.
+    tokenizer : Tokenizer
+        Its fingerprint goes into every header.
+    shard_tokens : int
+        The most tokens a file holds.
+    progress : bool
+        Show a bar on stderr.
+    """
+    dtype = DTYPES[2 if tokenizer.vocab_size <= 1 << 16 else 4]
+    fingerprint = bytes.fromhex(tokenizer.fingerprint)
+    token_lengths = np.array([len(token) for token in tokenizer.token_bytes])
+    buffer = np.empty(shard_tokens, dtype)  # the system gives it memory only as far as it is filled
+    filled = n_bytes = n_files = 0
+
+    def flush() -> None:
+        nonlocal filled, n_bytes, n_files
+        payload = buffer[:filled]
+        fields = FIELDS.pack(MAGIC, VERSION, dtype.itemsize, filled, n_bytes, fingerprint)
+        with open(folder / f"{split}-{n_files:05d}.bin", "xb") as file:
+            file.write((fields + _digest(fields, payload)).ljust(HEADER_BYTES, b"\0"))
+            file.write(payload.data)
+        filled = n_bytes = 0
+        n_files += 1
+
+    for ids in _encoded(split, documents, tokenizer, progress):
+        while len(ids):
+            part, ids = np.split(ids, [shard_tokens - filled])
+            buffer[filled : filled + len(part)] = part
+            filled += len(part)
+            n_bytes += int(token_lengths[part].sum())
+            if filled == shard_tokens:
+                flush()
+    if filled or not n_files:
+        flush()
+
+
+def _encoded(
+    split: str, documents: Sequence[str], tokenizer: Tokenizer, progress: bool
+) -> Iterator[np.ndarray]:
+    n_characters = sum(map(len, documents))
+    with tqdm(
+        total=n_characters,
+        desc=f"encoding {split}",
+        unit="ch",
+        unit_scale=True,
+        disable=None if progress else True,
+    ) as bar:
+        for document in documents:
+            for start in range(0, len(document), PIECE_CHARACTERS):
+                piece = document[start : start + PIECE_CHARACTERS]
+                yield tokenizer.encode(piece)
+                bar.update(len(piece))
+            if tokenizer.eot_id is not None:
+                yield np.array([tokenizer.eot_id], np.int32)
+
+
+class TokenShards:
+    """The tokens of a split, as one long sequence.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds the shards.
+    split : str
+        ``"train"`` or ``"val"``.
+
+    Attributes
+    ----------
+    n_bytes : int
+        Bytes of text that the tokens stand for: what bits per byte are counted against.
+    tokenizer_fingerprint : str
+        Of the tokenizer that made them, in hex.
+    fingerprint : str
+        Of the tokens themselves, in hex, from the checksums in the headers.
+
+    Raises
+    ------
+    UserError
+        A shard is missing, cut short, damaged or of another format.
+    """
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self._paths = sorted(folder.glob(f"{split}-*.bin"))
+        if not self._paths:
+            raise UserError(
+                f"there are no {split} shards in {folder}: delete the folder and prepare it again"
+            )
+        self._shards: list[np.ndarray] = []
+        self._digests: list[bytes] = []
+        self.n_bytes = 0
+        fingerprints = set()
+        for i, path in enumerate(self._paths):
+            if path.name != f"{split}-{i:05d}.bin":
+                raise _damaged(folder / f"{split}-{i:05d}.bin", "missing")
+            tokens, n_bytes, fingerprint, digest = _open_shard(path)
+            self._shards.append(tokens)
+            self._digests.append(digest)
+            self.n_bytes += n_bytes
+            fingerprints.add(fingerprint)
+        if len(fingerprints) > 1:
+            raise _damaged(self._paths[0], "made by another tokenizer than the shards beside it")
+        (self.tokenizer_fingerprint,) = fingerprints
+        self.fingerprint = hashlib.sha256(b"".join(self._digests)).hexdigest()
+        self._ends = list(accumulate(map(len, self._shards)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        """Return `count` tokens from `start` on as int32, across the borders of files.
+
+        Raises
+        ------
+        IndexError
+            Not all of them exist.
+        """
+        if not 0 <= start <= start + count <= len(self):
+            raise IndexError(f"tokens {start} to {start + count} of {len(self)}")
+        tokens = np.empty(count, np.int32)
+        done = 0
+        shard = bisect_right(self._ends, start)
+        while done < count:
+            shard_start = self._ends[shard] - len(self._shards[shard])
+            part = self._shards[shard][start + done - shard_start :][: count - done]
+            tokens[done : done + len(part)] = part
+            done += len(part)
+            shard += 1
+        return tokens
+
+    def verify(self) -> None:
+        """Compare every shard with its checksum, which reads all of it.
+
+        Raises
+        ------
+        UserError
+            Naming the file that has changed.
+        """
+        for path, tokens, digest in zip(self._paths, self._shards, self._digests, strict=True):
+            with open(path, "rb") as file:
+                fields = file.read(FIELDS.size)
+            if _digest(fields, tokens) != digest:
+                raise _damaged(path, "its checksum is wrong")
+
+
+def _open_shard(path: Path) -> tuple[np.ndarray, int, str, bytes]:
+    with open(path, "rb") as file:
+        header = file.read(HEADER_BYTES)
+    if len(header) < HEADER_BYTES:
+        raise _damaged(path, "cut short")
+    magic, version, itemsize, n_tokens, n_bytes, fingerprint = FIELDS.unpack_from(header)
+    if magic != MAGIC:
+        raise _damaged(path, "not a token shard")
+    if version != VERSION:
+        raise _damaged(path, f"format {version}, and this dist_llm reads {VERSION}")
+    if itemsize not in DTYPES:
+        raise _damaged(path, f"{itemsize} bytes per token")
+    expected = HEADER_BYTES + n_tokens * itemsize
+    if path.stat().st_size != expected:
+        raise _damaged(path, f"{path.stat().st_size:,} bytes long instead of {expected:,}")
+    tokens = np.memmap(path, DTYPES[itemsize], mode="r", offset=HEADER_BYTES, shape=(n_tokens,))
+    digest = header[FIELDS.size : FIELDS.size + hashlib.sha256().digest_size]
+    return tokens, n_bytes, fingerprint.hex(), digest
+
+
+def _digest(fields: bytes, payload: np.ndarray) -> bytes:
+    digest = hashlib.sha256(fields)
+    digest.update(payload.data)
+    return digest.digest()
+
+
+def _damaged(path: Path, what: str) -> UserError:
+    return UserError(
+        f"the token shard {path} cannot be used ({what}): delete {path.parent} and prepare it again"
+    )

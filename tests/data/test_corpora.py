@@ -1,0 +1,256 @@
+import gc
+import hashlib
+import inspect
+import os
+import platform
+import textwrap
+
+import pytest
+
+from dist_llm.config import DataConfig
+from dist_llm.data import corpora, corpus_key, download, python_docs, read_corpus
+from dist_llm.errors import UserError
+
+
+def read(path) -> corpora.Corpus:
+    return read_corpus(DataConfig(path=str(path)))
+
+
+def write(path, text: str):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode())
+    return path
+
+
+def test_a_file_is_one_document_exactly_as_it_is(tmp_path):
+    text = "\n\n first\r\nsecond\rthird \u2028 é 😀\n\n"
+    path = write(tmp_path / "my notes.txt", text)
+    corpus = read(path)
+    assert corpus.documents == [text]
+    assert corpus.name == "my notes"
+    assert corpus.description == str(path)
+
+
+def test_the_mark_of_windows_is_no_text(tmp_path):
+    assert read(write(tmp_path / "a.txt", "\ufeffabc\r\n")).documents == ["abc\r\n"]
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_separator_line_divides_documents(tmp_path, newline):
+    text = (
+        "\n<|endoftext|>\nOne.\n\nMore of one.\n<|endoftext|>\n  Two\n<|endoftext|>\n \n<|endoftext|>\nThree"
+    )
+    path = write(tmp_path / "stories.txt", text.replace("\n", newline))
+    assert read(path).documents == [f"One.{newline}{newline}More of one.", "  Two", "Three"]
+
+
+def test_a_separator_inside_a_line_is_text(tmp_path):
+    text = "what <|endoftext|> means\n"
+    assert read(write(tmp_path / "a.txt", text)).documents == [text]
+
+
+def test_a_folder_gives_its_visible_files_in_order(tmp_path):
+    folder = tmp_path / "books"
+    write(folder / "b.txt", "2\n")
+    write(folder / "a" / "z.md", "1\n")
+    write(folder / "c", "3\n<|endoftext|>\n4\n")
+    write(folder / ".hidden", "no")
+    write(folder / ".git" / "config", "no")
+    write(folder / "empty.txt", " \n")
+    (folder / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\xff")
+    corpus = read(folder)
+    assert corpus.documents == ["1\n", "2\n", "3", "4"]
+    assert corpus.name == "books"
+    assert corpus.description == f"{folder}, 4 files, 1 skipped that are not UTF-8"
+
+
+def test_the_part_of_a_skipped_file_before_the_bad_byte_is_not_read_either(tmp_path):
+    write(tmp_path / "a.txt", "good")
+    (tmp_path / "b.txt").write_bytes(b"story\n<|endoftext|>\n" * 10_000 + b"\xff")
+    assert read(tmp_path).documents == ["good"]
+
+
+def test_a_home_directory_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "a.txt", "abc")
+    assert read("~/a.txt").documents == ["abc"]
+    assert corpus_key(DataConfig(path="~/a.txt")).startswith(str(tmp_path.resolve() / "a.txt"))
+
+
+def test_a_file_that_is_not_utf8_is_an_error(tmp_path):
+    path = tmp_path / "latin.txt"
+    path.write_bytes("é".encode("latin1"))
+    with pytest.raises(UserError, match=rf"{path} is not UTF-8 text: convert it first, e.g. iconv"):
+        read(path)
+
+
+def test_a_missing_file_is_an_error(tmp_path):
+    for function in (read_corpus, corpus_key):
+        with pytest.raises(UserError, match=rf"no file or folder {tmp_path / 'no'}: correct --data.path"):
+            function(DataConfig(path=str(tmp_path / "no")))
+
+
+def test_a_corpus_without_text_is_an_error(tmp_path):
+    path = write(tmp_path / "texts" / "a.txt", "\n \n")
+    with pytest.raises(UserError, match=rf"{path} holds no text: name a UTF-8 file"):
+        read(path)
+    (tmp_path / "texts" / "b").write_bytes(b"\xff")
+    with pytest.raises(UserError, match=rf"{tmp_path / 'texts'} holds no text \(1 files are not UTF-8\)"):
+        read(tmp_path / "texts")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_file_is_an_error(tmp_path):
+    path = write(tmp_path / "a.txt", "abc")
+    path.chmod(0)
+    with pytest.raises(UserError, match=rf"cannot read {path} \(Permission denied\)"):
+        read(path)
+
+
+def test_the_key_of_files_follows_every_change(tmp_path):
+    write(tmp_path / "a.txt", "abc")
+    write(tmp_path / "b.txt", "abc")
+    config = DataConfig(path=str(tmp_path))
+    keys = [corpus_key(config), corpus_key(config)]
+    assert len(set(keys)) == 1
+    stat = (tmp_path / "b.txt").stat()
+    write(tmp_path / "b.txt", "abcd")
+    os.utime(tmp_path / "b.txt", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    keys.append(corpus_key(config))  # another size
+    os.utime(tmp_path / "b.txt", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    keys.append(corpus_key(config))  # another time
+    write(tmp_path / "c.txt", "")
+    keys.append(corpus_key(config))  # another file
+    assert len(set(keys)) == 4
+
+
+def test_the_key_does_not_depend_on_how_the_path_is_written(tmp_path, monkeypatch):
+    write(tmp_path / "a.txt", "abc")
+    monkeypatch.chdir(tmp_path)
+    assert corpus_key(DataConfig(path="a.txt")) == corpus_key(DataConfig(path=str(tmp_path / "a.txt")))
+
+
+def test_the_keys_of_named_corpora(monkeypatch):
+    assert corpus_key(DataConfig()) == f"python-docs {platform.python_version()}"
+    shakespeare = corpus_key(DataConfig(corpus="tinyshakespeare"))
+    assert shakespeare.startswith("tinyshakespeare 86c4e6aa")
+    assert shakespeare != corpus_key(DataConfig(corpus="tinystories"))
+
+
+def test_a_named_corpus_is_downloaded_once(tmp_path, monkeypatch):
+    text = b"Once.\n<|endoftext|>\nTwice.\n"
+    remote = download.Remote(
+        "http://nowhere/x.txt", len(text), hashlib.sha256(text).hexdigest(), "two stories"
+    )
+    asked = []
+
+    def fake_download(url, path, sha256, size, progress):
+        asked.append((url, sha256, size, progress))
+        path.parent.mkdir(parents=True)
+        path.write_bytes(text)
+
+    monkeypatch.setitem(corpora.REMOTES, "tinystories", remote)
+    monkeypatch.setattr(corpora, "download", fake_download)
+    config = DataConfig(corpus="tinystories", cache_dir=str(tmp_path / "cache"))
+    expected = corpora.Corpus("tinystories", ["Once.", "Twice."], "two stories")
+    assert read_corpus(config, progress=True) == expected
+    assert read_corpus(config) == expected
+    assert asked == [(remote.url, remote.sha256, len(text), True)]
+
+
+def test_every_choice_of_the_configuration_is_known():
+    choices = DataConfig.__dataclass_fields__["corpus"].metadata["choices"]
+    assert set(choices) == {"python-docs", *corpora.REMOTES}
+
+
+@pytest.fixture(scope="module")
+def docs() -> list[str]:
+    return read_corpus(DataConfig()).documents
+
+
+def test_python_docs_are_two_megabytes_of_pythons_own_words(docs):
+    assert 1_500_000 < sum(map(len, docs)) < 6_000_000
+    assert any('The "for" statement' in text for text in docs)
+    modules = {text.split("\n", 1)[0]: text for text in docs}
+    assert inspect.getdoc(textwrap.fill) in modules["textwrap"]
+    assert "email" in modules
+    assert "email.message" in modules
+    assert not any(name.startswith(("idlelib", "test.", "site-packages")) for name in modules)
+
+
+def test_python_docs_can_be_written_as_utf8(docs):
+    for text in docs:
+        assert text.encode("utf-8").strip()
+
+
+def test_docstrings_come_in_the_order_of_the_source(tmp_path, monkeypatch):
+    source = '''
+        """Module."""
+        if True:
+            def f():
+                """In an if.
+
+                    Indented.
+                """
+                class Inner:
+                    "Inside."
+        else:
+            async def g():
+                """In an else."""
+        try:
+            pass
+        except ValueError:
+            def h(): "In an except."
+        finally:
+            def i(): "In a finally."
+        match 1:
+            case 1:
+                def j(): "In a case."
+        class C:
+            r"""An invalid escape elsewhere."""
+            x = "\\d"
+            "not a docstring"
+            def again(): "Module."
+            def empty(): ""
+            def half(): "a\\ud800b"
+    '''
+    library = tmp_path / "lib"
+    write(library / "pkg" / "__init__.py", textwrap.dedent(source))
+    write(library / "pkg" / "none.py", "x = 1\n")
+    write(library / "pkg" / "later.py", '"Later."\ndef f(): "Inside."\n')
+    write(library / "pkg" / "broken.py", '"No."\ndef (:\n')
+    write(library / "pkg" / "tests" / "test.py", '"No."')
+    write(library / "site-packages" / "other.py", '"No."')
+    write(library / "first.py", '"First."\n')
+    monkeypatch.setattr(python_docs.sysconfig, "get_path", lambda name: str(library))
+    topics = python_docs.python_docs()
+    documents = topics[-3:]
+    assert not any("No." in text.splitlines() for text in topics)
+    assert documents[0] == "first\n\nFirst."
+    assert documents[1].split("\n\n") == [
+        "pkg",
+        "Module.",
+        "In an if.",
+        "Indented.",
+        "Inside.",
+        "In an else.",
+        "In an except.",
+        "In a finally.",
+        "In a case.",
+        "An invalid escape elsewhere.",
+        "a?b",
+    ]
+    # "Inside." was said before.
+    assert documents[2] == "pkg.later\n\nLater."
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(tmp_path, monkeypatch, enabled):
+    monkeypatch.setattr(python_docs.sysconfig, "get_path", lambda name: str(tmp_path))
+    try:
+        if not enabled:
+            gc.disable()
+        python_docs.python_docs()
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()

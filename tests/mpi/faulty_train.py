@@ -1,0 +1,59 @@
+"""``dist_llm.train`` with a fault: ``mpirun -n N python -m tests.mpi.faulty_train FAULT ARGUMENTS``.
+
+FAULT is what happens, on the last rank, in the middle of the third step's reduction or before it.
+"""
+
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+
+from dist_llm.errors import UserError
+from dist_llm.parallel.comm import Comm
+from dist_llm.parallel.program import run
+from dist_llm.train import main
+from dist_llm.training.trainer import Trainer
+
+
+def exception(trainer: Trainer) -> None:
+    raise ZeroDivisionError("the fault of this rank alone")
+
+
+def user_error(trainer: Trainer) -> None:
+    raise UserError("this rank cannot read its shards: mount the disk")
+
+
+def killed(trainer: Trainer) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def bit_flip(trainer: Trainer) -> None:
+    trainer.model.params["model.layers.1.mlp.up_proj.weight"].data.view(np.uint32)[3, 4] ^= 1
+
+
+def not_a_number(trainer: Trainer) -> None:
+    trainer.model.params["model.norm.weight"].data[0] = np.nan
+
+
+def slow(trainer: Trainer) -> None:
+    time.sleep(0.2)  # at each step: a run long enough to be interrupted
+
+
+def faulty_main(argv: list[str], comm: Comm) -> int:
+    fault = globals()[argv[0]]
+    accumulate = Trainer._accumulate_gradients
+
+    def accumulate_with_fault(self: Trainer) -> float:
+        loss = accumulate(self)
+        if fault is slow or (self.step == 2 and comm.rank == comm.size - 1):
+            fault(self)
+        return loss
+
+    Trainer._accumulate_gradients = accumulate_with_fault
+    return main(argv[1:], comm)
+
+
+if __name__ == "__main__":
+    sys.exit(run(faulty_main))

@@ -1,0 +1,122 @@
+"""How a run on several ranks ends when something goes wrong: soon, with the reason, and never by waiting for ever."""
+
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.mpirun
+
+
+@pytest.fixture
+def faulty(train_arguments, start):
+    def faulty(ranks, fault, *more):
+        return start(ranks, "-m", "tests.mpi.faulty_train", fault, *train_arguments("run", *more)[2:])
+
+    return faulty
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_an_exception_on_one_rank_ends_all_with_its_traceback(faulty, ranks):
+    started = time.monotonic()
+    result = faulty(ranks, "exception").wait(60)
+    assert time.monotonic() - started < 30
+    assert result.returncode == 1
+    assert f"[rank {ranks - 1}] ZeroDivisionError: the fault of this rank alone" in result.stderr
+    assert f'[rank {ranks - 1}]   File "' in result.stderr
+    assert "[rank 0]" not in result.stderr
+
+
+def test_a_user_error_on_one_rank_ends_all(faulty):
+    result = faulty(3, "user_error").wait(60)
+    assert result.returncode == 2
+    assert "error on rank 2: this rank cannot read its shards: mount the disk" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_killed_rank_ends_all(faulty):
+    assert faulty(3, "killed").wait(60).returncode != 0
+
+
+def test_replicas_that_come_apart_stop_the_run(faulty):
+    result = faulty(3, "bit_flip").wait(60)
+    assert result.returncode == 1
+    assert (
+        len(
+            re.findall(
+                "^error: after step 5 the parameters of rank 2 differ from those of rank 0",
+                result.stderr,
+                re.M,
+            )
+        )
+        == 1
+    )
+    assert "Traceback" not in result.stderr
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(faulty):
+    result = faulty(2, "not_a_number").wait(60)
+    assert result.returncode == 1
+    assert (
+        len(
+            re.findall(
+                r"^error: the loss or gradient of step \d+ is not a finite number", result.stderr, re.M
+            )
+        )
+        == 1
+    )
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("to", ["launcher", "rank"])
+def test_a_polite_signal_checkpoints_and_says_how_to_continue(
+    faulty, run, train_arguments, tmp_path, ranks, to
+):
+    job = faulty(ranks, "slow", "--train.max_steps=1000")
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and metrics.read_text().count("\n") >= 2):
+        assert time.monotonic() < deadline, "no step was finished"
+        time.sleep(0.05)
+    if to == "launcher":
+        # Every launcher hands SIGUSR1 on; launch/mpirun makes one of SIGINT and SIGTERM.
+        job.process.send_signal(signal.SIGUSR1)
+    else:
+        os.kill(rank_processes(job.process.pid)[-1], signal.SIGTERM)
+    result = job.wait(60)
+    assert result.returncode == 0, result.stderr
+    step = int(re.search(r"stopped after step (\d+) of 1000, checkpoint written", result.stdout)[1])
+    launcher = f"mpirun -n {ranks} " if ranks > 1 else ""
+    assert f"\n  {launcher}python -m dist_llm.train --resume run\n" in result.stdout
+    state = json.loads((tmp_path / f"run/checkpoints/step-{step:08d}/state.json").read_text())
+    assert state["step"] == step
+    again = run(0, "-m", "dist_llm.train", "--resume", "run", f"--train.max_steps={step + 1}")
+    assert again.returncode == 0, again.stderr
+
+
+def rank_processes(launcher: int) -> list[int]:
+    """The processes below a launcher that run our program."""
+    import psutil
+
+    children = psutil.Process(launcher).children(recursive=True)
+    return [c.pid for c in children if "tests.mpi.faulty_train" in c.cmdline() and "-n" not in c.cmdline()]
+
+
+def test_bad_input_is_said_once_and_nothing_is_written(run, train_arguments, tmp_path):
+    for more, message in (
+        (["--train.batch_size=2"], r"error: 3 ranks but train.batch_size=2: every rank needs a sequence"),
+        (["--model.n_heads=3"], r"error: model.dim=16 must be n_heads=3 times an even head size"),
+        (["--data.path=nowhere.txt"], r"error: .*nowhere.txt"),
+        (["--model.max_seq_len=99999"], r"error: the training text has \d+ tokens, fewer than"),
+    ):
+        result = run(3, *train_arguments("run", *more))
+        assert result.returncode == 2, (more, result.stderr)
+        assert len(re.findall(f"^{message}", result.stderr, re.M)) == 1, result.stderr
+        assert result.stderr.count("error") == 1 + result.stderr.count("prterun detected"), result.stderr
+        assert "Traceback" not in result.stderr
+        assert not Path(tmp_path / "run").exists()

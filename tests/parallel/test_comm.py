@@ -1,0 +1,52 @@
+import pytest
+
+from dist_llm.errors import UserError
+from dist_llm.parallel import comm as comm_module
+from dist_llm.parallel.comm import SerialComm, connect
+from tests.parallel.comm_checks import check_comm
+
+
+@pytest.fixture(autouse=True)
+def no_launcher(monkeypatch):
+    for name in (*comm_module.LAUNCHER_SIZES, *comm_module.LAUNCHER_RANKS):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_serial_comm():
+    check_comm(SerialComm())
+
+
+@pytest.mark.mpirun
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+def test_mpi_comm(run, ranks):
+    result = run(ranks, "-m", "tests.parallel.comm_checks")
+    assert result.returncode == 0, result.stderr
+    assert f"checked MPIComm of {ranks} ranks" in result.stdout
+
+
+def test_without_a_launcher_there_is_no_mpi():
+    assert isinstance(connect(), SerialComm)
+
+
+def test_a_launcher_without_mpi4py_is_an_error_and_not_four_trainings(monkeypatch):
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
+
+    def no_mpi4py(self):
+        raise ImportError("No module named 'mpi4py'")
+
+    monkeypatch.setattr(comm_module.MPIComm, "__init__", no_mpi4py)
+    with pytest.raises(UserError, match=r"4 processes were started, but mpi4py cannot be used .*pip install"):
+        connect()
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "1")
+    assert isinstance(connect(), SerialComm)
+
+
+def test_a_launcher_of_another_mpi_is_an_error(monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+
+    def alone(self):
+        self.size = 1
+
+    monkeypatch.setattr(comm_module.MPIComm, "__init__", alone)
+    with pytest.raises(UserError, match="started 4 processes but MPI sees 1"):
+        connect()

@@ -1,0 +1,71 @@
+"""The architecture as it is written down, checked by reading the imports."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "dist_llm"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# A room may import from itself, from those in its list, and from the files at the base.
+BASE = {"__init__", "errors", "config", "seeding"}
+ALLOWED = {
+    "text": set(),
+    "model": set(),
+    "data": {"text"},
+    "optim": {"model"},
+    "parallel": set(),
+    "inference": {"model", "text"},
+    "training": {"inference", "parallel", "data", "optim", "model", "text"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    """The dotted names of all modules a file imports, at any depth."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_one_way(path):
+    parts = path.relative_to(PACKAGE).parts
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("dist_llm.")} - {"__version__"}
+    if len(parts) > 1:
+        assert ours <= {parts[0]} | ALLOWED[parts[0]] | BASE
+    elif path.stem in BASE:
+        assert ours <= BASE
+
+
+def test_mpi4py_is_imported_in_one_file_only():
+    importers = [
+        p.relative_to(PACKAGE).as_posix() for p in FILES if any(n.startswith("mpi4py") for n in imports(p))
+    ]
+    assert importers == ["parallel/comm.py"]
+
+
+def test_nothing_that_runs_imports_a_heavy_framework_or_pickles_files():
+    for path in FILES:
+        roots = {name.split(".")[0] for name in imports(path)}
+        assert not roots & {"torch", "jax", "tensorflow", "scipy", "numba"}, path
+        if path.name != "comm.py":  # which only asks whether an exception can travel between ranks
+            assert "pickle" not in roots, path
+
+
+def test_files_are_read_in_one_sitting():
+    assert {p.name: n for p in FILES if (n := len(p.read_text().splitlines())) > 300} == {}
+
+
+def test_random_numbers_come_from_the_seeded_generator_only():
+    for path in FILES:
+        if path.name != "seeding.py":
+            text = path.read_text()
+            assert "default_rng" not in text, path
+            assert "np.random.seed" not in text, path
+            assert "import random" not in text, path

@@ -1,0 +1,197 @@
+import json
+import shutil
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from dist_llm.config import ModelConfig, OptimConfig
+from dist_llm.errors import UserError
+from dist_llm.model.llama import Llama
+from dist_llm.optim.adamw import AdamW
+from dist_llm.training import checkpoint
+from dist_llm.training.checkpoint import (
+    DamagedCheckpointError,
+    find_checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    prune_checkpoints,
+    save_checkpoint,
+)
+
+CONFIG = ModelConfig(dim=8, n_layers=1, n_heads=2, ffn_dim=12, max_seq_len=8)
+
+
+def new(seed: int | None = None, config: ModelConfig = CONFIG) -> tuple[Llama, AdamW]:
+    model = Llama(config, 11)
+    optimizer = AdamW(model.params, OptimConfig())
+    if seed is not None:
+        rng = np.random.default_rng(seed)
+        for array in (model.params.data, optimizer.m, optimizer.v):
+            array[...] = rng.standard_normal(array.size)
+    return model, optimizer
+
+
+def save(run: Path, step: int, val_loss: float | None = None) -> Path:
+    model, optimizer = new(step)
+    optimizer.steps = step
+    return save_checkpoint(run, model.params, optimizer, {"step": step, "val_loss": val_loss})
+
+
+def test_what_is_saved_is_loaded_bit_for_bit(tmp_path):
+    folder = save(tmp_path, 20, 1.5)
+    assert folder == tmp_path / "checkpoints" / "step-00000020"
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "model.safetensors",
+        "optimizer.safetensors",
+        "state.json",
+    ]
+    model, optimizer = new()
+    state = load_checkpoint(folder, model.params, optimizer)
+    expected, expected_optimizer = new(20)
+    assert np.array_equal(model.params.data, expected.params.data)
+    assert np.array_equal(optimizer.m, expected_optimizer.m)
+    assert np.array_equal(optimizer.v, expected_optimizer.v)
+    assert (optimizer.steps, state["step"], state["val_loss"]) == (20, 20, 1.5)
+
+
+def test_tensor_names_are_hugging_faces(tmp_path):
+    tensors = load_file(save(tmp_path, 1) / "model.safetensors")
+    assert tensors["model.layers.0.self_attn.q_proj.weight"].shape == (8, 8)
+    assert tensors["model.embed_tokens.weight"].shape == (11, 8)
+    assert "lm_head.weight" not in tensors  # tied
+
+
+def test_all_files_have_the_permissions_of_the_users_choice(tmp_path):
+    modes = {stat.S_IMODE(p.stat().st_mode) for p in save(tmp_path, 1).iterdir()}
+    assert len(modes) == 1
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
+@pytest.mark.parametrize("damage", ["truncated", "altered", "missing", "empty"])
+def test_a_damaged_checkpoint_is_refused_by_name_and_the_last_good_one_offered(tmp_path, name, damage):
+    good, bad = save(tmp_path, 10), save(tmp_path, 20)
+    path = bad / name
+    content = path.read_bytes()
+    if damage == "truncated":
+        path.write_bytes(content[:-7])
+    elif damage == "altered":
+        middle = content.index(b"20") if name == "state.json" else len(content) - 9
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    elif damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(b"")
+    with pytest.raises(
+        DamagedCheckpointError, match=f"{bad} is damaged: {name}.*; the last good one is {good}"
+    ):
+        find_checkpoint(tmp_path)
+    with pytest.raises(DamagedCheckpointError, match=f"{bad} is damaged"):
+        find_checkpoint(bad)
+    assert find_checkpoint(good) == good
+
+
+def test_when_none_is_good_the_message_says_so(tmp_path):
+    (save(tmp_path, 10) / "model.safetensors").unlink()
+    with pytest.raises(DamagedCheckpointError, match="no other checkpoint is good"):
+        find_checkpoint(tmp_path)
+
+
+def test_a_run_without_checkpoints_and_no_run_at_all(tmp_path):
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        find_checkpoint(tmp_path)
+    with pytest.raises(UserError, match="there is no run folder"):
+        find_checkpoint(tmp_path / "nowhere")
+
+
+def test_the_last_and_the_best_are_found(tmp_path):
+    for step, loss in ((10, 2.0), (20, 1.0), (30, 1.5), (40, None)):
+        save(tmp_path, step, loss)
+    assert find_checkpoint(tmp_path).name == "step-00000040"
+    assert find_checkpoint(tmp_path, "best").name == "step-00000020"
+
+
+def test_the_last_k_and_the_best_are_kept(tmp_path):
+    for step, loss in ((10, 2.0), (20, 1.0), (30, 1.5), (40, None), (50, 1.2)):
+        save(tmp_path, step, loss)
+        prune_checkpoints(tmp_path, keep=2)
+    assert [f.name for f in list_checkpoints(tmp_path)] == ["step-00000020", "step-00000040", "step-00000050"]
+
+
+@pytest.mark.parametrize("moment", range(1, 12))
+def test_a_crash_at_any_moment_leaves_whole_checkpoints_only(tmp_path, monkeypatch, moment):
+    """Whatever call to the disk is the last one before the crash."""
+    save(tmp_path, 10)
+    calls = 0
+
+    def crashing(function):
+        def call(*args, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls == moment:
+                raise KeyboardInterrupt
+            return function(*args, **kwargs)
+
+        return call
+
+    for name in ("save_file", "_sha256", "_fsync"):
+        monkeypatch.setattr(checkpoint, name, crashing(getattr(checkpoint, name)))
+    monkeypatch.setattr(Path, "rename", crashing(Path.rename))
+    crashed = False
+    try:
+        save(tmp_path, 20)
+    except KeyboardInterrupt:
+        crashed = True
+    monkeypatch.undo()
+    assert crashed == (moment <= 10)
+    for folder in list_checkpoints(tmp_path):
+        checkpoint.verify_checkpoint(folder)
+    save(tmp_path, 20)  # what the crash left behind is not in the way
+    assert [f.name for f in (tmp_path / "checkpoints").iterdir() if f.name.startswith(".")] == []
+
+
+def test_a_step_reached_again_replaces_its_checkpoint(tmp_path):
+    save(tmp_path, 10, 2.0)
+    save(tmp_path, 10, 1.0)
+    assert json.loads((find_checkpoint(tmp_path) / "state.json").read_text())["val_loss"] == 1.0
+
+
+def test_a_full_disk_is_one_line_and_harms_no_other_checkpoint(tmp_path, monkeypatch):
+    good = save(tmp_path, 10)
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(UserError, match=r"cannot write the checkpoint .*step-00000020.*No space left"):
+        save(tmp_path, 20)
+    assert find_checkpoint(tmp_path) == good
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000010"]
+
+
+def test_weights_of_another_model_are_refused(tmp_path):
+    folder = save(tmp_path, 10)
+    wider, _ = new(config=ModelConfig(dim=8, n_layers=1, n_heads=2, ffn_dim=16, max_seq_len=8))
+    with pytest.raises(
+        UserError, match=r"of another model: model.layers.0.mlp.down_proj.weight is \(8, 12\), not \(8, 16\)"
+    ):
+        load_checkpoint(folder, wider.params)
+    deeper, _ = new(config=ModelConfig(dim=8, n_layers=2, n_heads=2, ffn_dim=12, max_seq_len=8))
+    with pytest.raises(UserError, match=r"model.layers.1.input_layernorm.weight is missing"):
+        load_checkpoint(folder, deeper.params)
+
+
+def test_a_newer_format_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    save(tmp_path, 10)
+    monkeypatch.undo()
+    with pytest.raises(DamagedCheckpointError, match="format 2, this version reads 1"):
+        find_checkpoint(tmp_path)
+
+
+def test_a_checkpoint_moves_with_its_run(tmp_path):
+    save(tmp_path / "run", 10)
+    shutil.move(tmp_path / "run", tmp_path / "elsewhere")
+    assert find_checkpoint(tmp_path / "elsewhere").parent.parent.name == "elsewhere"
