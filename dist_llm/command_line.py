@@ -34,15 +34,11 @@ class CommandLine(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         if sections:
-            self.add_argument(
-                "--config", action="append", default=[], metavar="FILE", help="TOML file; later ones win"
-            )
+            self.add_argument("--config", action="append", default=[], metavar="FILE", help="TOML file; later ones win")
         for section in sections:
             group = self.add_argument_group(f"[{section}]")
             for key, f in SECTIONS[section].items():
-                default = (
-                    "none" if f.default is None else str(f.default).lower() if f.type is bool else f.default
-                )
+                default = "none" if f.default is None else str(f.default).lower() if f.type is bool else f.default
                 meaning = f"{f.metadata['help']} (default: {default!s})".replace("%", "%%")
                 metavar = "|".join(
                     f.metadata["choices"] or [str(getattr(f.type, "__name__", f.type)).split(" ")[0].upper()]
@@ -82,7 +78,7 @@ class CommandLine(argparse.ArgumentParser):
         return comm.on_rank_0(parse)
 
 
-def overrides(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+def _overrides(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Return the ``--section.key=value`` of a command line as ``{section: {key: value}}``.
 
     Raises
@@ -112,4 +108,4 @@ def configuration(arguments: argparse.Namespace, base: Config | None = None) -> 
             config = config.replace(read_toml(file))
         except UserError as error:
             raise UserError(f"{file}: {error}" if str(file) not in str(error) else str(error)) from None
-    return config.replace(overrides(arguments)).validated()
+    return config.replace(_overrides(arguments)).validated()

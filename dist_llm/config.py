@@ -27,18 +27,14 @@ class ModelConfig:
     dim: int = _option(192, "width of the residual stream")
     n_layers: int = _option(5, "number of Transformer blocks")
     n_heads: int = _option(6, "query heads; dim / n_heads is the size of a head and must be even")
-    n_kv_heads: int | None = _option(
-        None, "key and value heads, a divisor of n_heads (grouped-query); none: n_heads"
-    )
+    n_kv_heads: int | None = _option(None, "key and value heads, a divisor of n_heads (grouped-query); none: n_heads")
     ffn_dim: int = _option(512, "hidden width of the SwiGLU feed-forward")
     max_seq_len: int = _option(256, "tokens in a training sequence, and the longest context")
     vocab_size: int | None = _option(
         None, "rows of the embedding, at least the tokenizer's vocabulary; none: exactly that"
     )
     tie_embeddings: bool = _option(True, "use the token embedding as the output projection too")
-    dropout: float = _option(
-        0.0, "probability of dropping an element of the embedding and of each block's outputs"
-    )
+    dropout: float = _option(0.0, "probability of dropping an element of the embedding and of each block's outputs")
     norm_eps: float = _option(1e-5, "added to the mean square in RMSNorm")
     rope_theta: float = _option(10000.0, "base of the rotary embedding's wavelengths")
     init_std: float = _option(0.02, "standard deviation of the initial weights")
@@ -56,14 +52,10 @@ class DataConfig:
     path: str | None = _option(
         None, "your own text instead: a UTF-8 file, or a folder of them (each file one document)"
     )
-    tokenizer: str = _option(
-        "bpe", "bytes, characters, or a byte-level BPE trained here", ("byte", "char", "bpe")
-    )
+    tokenizer: str = _option("bpe", "bytes, characters, or a byte-level BPE trained here", ("byte", "char", "bpe"))
     vocab_size: int = _option(512, "size the BPE vocabulary is trained to")
     val_fraction: float = _option(0.1, "share of the text that is held out for validation")
-    shards: str | None = _option(
-        None, "folder of prepared token shards; none: one inside cache_dir, made when missing"
-    )
+    shards: str | None = _option(None, "folder of prepared token shards; none: one inside cache_dir, made when missing")
     cache_dir: str = _option("~/.cache/dist_llm", "where downloads and prepared shards are kept")
 
 
@@ -75,9 +67,7 @@ class OptimConfig:
     min_lr: float = _option(3e-4, "learning rate at the end of the decay")
     schedule: str = _option("cosine", "what follows the linear warm-up", ("cosine", "wsd", "constant"))
     warmup_steps: int = _option(30, "steps of linear warm-up from 0")
-    decay_fraction: float = _option(
-        0.2, "wsd: the share of max_steps, at the end, over which lr falls to min_lr"
-    )
+    decay_fraction: float = _option(0.2, "wsd: the share of max_steps, at the end, over which lr falls to min_lr")
     beta1: float = _option(0.9, "AdamW: decay of the first moment")
     beta2: float = _option(0.95, "AdamW: decay of the second moment")
     eps: float = _option(1e-8, "AdamW: added to the root of the second moment")
@@ -89,9 +79,7 @@ class OptimConfig:
 class ParallelConfig:
     """Ranks and threads."""
 
-    threads: int | None = _option(
-        None, "BLAS threads per rank; none: usable cores / ranks on the host, at least 1"
-    )
+    threads: int | None = _option(None, "BLAS threads per rank; none: usable cores / ranks on the host, at least 1")
     check_interval: int = _option(100, "compare the replicas' checksums every so many steps; 0: never")
 
 
@@ -99,16 +87,12 @@ class ParallelConfig:
 class TrainConfig:
     """The training run."""
 
-    run_dir: str | None = _option(
-        None, "where the run is written; none: the next free runs/run-001, run-002, ..."
-    )
+    run_dir: str | None = _option(None, "where the run is written; none: the next free runs/run-001, run-002, ...")
     seed: int = _option(1, "of everything random: weights, data order, dropout, samples")
     max_steps: int = _option(300, "optimizer steps in the whole run")
     batch_size: int = _option(16, "sequences per step, over all ranks together")
     micro_batch_size: int = _option(2, "sequences a rank works on at once; more only costs memory")
-    eval_interval: int = _option(
-        50, "steps between evaluations on the whole validation split; 0: only at the end"
-    )
+    eval_interval: int = _option(50, "steps between evaluations on the whole validation split; 0: only at the end")
     checkpoint_interval: int = _option(100, "steps between checkpoints; 0: only at the end")
     keep_checkpoints: int = _option(2, "the last so many checkpoints are kept, and the best one")
 
@@ -152,10 +136,7 @@ class Config:
                 if key not in fields:
                     raise UserError(f"unknown key {section}.{key}{_did_you_mean(key, fields)}")
                 _check(f"{section}.{key}", value, fields[key])
-            typed = {
-                k: float(v) if "float" in str(fields[k].type) and v is not None else v
-                for k, v in entries.items()
-            }
+            typed = {k: float(v) if "float" in str(fields[k].type) and v is not None else v for k, v in entries.items()}
             sections[section] = dataclasses.replace(getattr(self, section), **typed)
         return dataclasses.replace(self, **sections)
 
@@ -204,9 +185,7 @@ class Config:
             if not value < 1:
                 raise UserError(f"{section}.{key} must be below 1, not {value}")
         if self.data.val_fraction == 0:
-            raise UserError(
-                "data.val_fraction must be above 0: the validation loss needs text to be measured on"
-            )
+            raise UserError("data.val_fraction must be above 0: the validation loss needs text to be measured on")
         if model.dim % model.n_heads or model.dim // model.n_heads % 2:
             raise UserError(
                 f"model.dim={model.dim} must be n_heads={model.n_heads} times an even head size "
@@ -289,9 +268,7 @@ def _check(name: str, value: Any, f: dataclasses.Field) -> None:
         raise UserError(f"{name} takes {_describe(f)}, not {value!r}")
     choices = f.metadata["choices"]
     if choices and value not in choices:
-        raise UserError(
-            f"{name} is one of {', '.join(choices)}, not {value!r}{_did_you_mean(value, choices)}"
-        )
+        raise UserError(f"{name} is one of {', '.join(choices)}, not {value!r}{_did_you_mean(value, choices)}")
 
 
 def _describe(f: dataclasses.Field) -> str:

@@ -15,15 +15,14 @@ from dist_llm.parallel.placement import place
 from dist_llm.parallel.program import run
 from dist_llm.training.evaluation import evaluate
 from dist_llm.training.load_run import load_run
+from dist_llm.training.progress import stdout_is_terminal
 
 
 def main(argv: list[str], comm: Comm) -> int:
     """Evaluate as the command line says; under mpirun the ranks share the work."""
     parser = CommandLine("evaluate", "Measure a run's model on its whole validation split.")
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder, or one of its checkpoints")
-    parser.add_argument(
-        "--checkpoint", choices=("best", "last"), default="best", help="which of a run (default: best)"
-    )
+    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which of a run (default: best)")
     parser.add_argument("--shards", metavar="DIR", help="prepared token shards (default: those of the run)")
     parser.add_argument("--threads", type=int, help="BLAS threads per rank (default: usable cores / ranks)")
     arguments = parser.parse_on_rank_0(argv, comm)
@@ -31,23 +30,17 @@ def main(argv: list[str], comm: Comm) -> int:
         return 0
     keep_freed_memory()
     place(comm, arguments.threads)
-    model, tokenizer, config, state = comm.on_every_rank(
-        lambda: load_run(arguments.run, arguments.checkpoint)
-    )
+    model, tokenizer, config, state = comm.on_every_rank(lambda: load_run(arguments.run, arguments.checkpoint))
 
     data: DataConfig = dataclasses.replace(config.data, shards=arguments.shards or config.data.shards)
-    folder = comm.on_rank_0(lambda: prepare(data, progress=True))
+    folder = comm.on_rank_0(lambda: prepare(data, progress=stdout_is_terminal()))
     data_tokenizer, _, val = comm.on_every_rank(lambda: open_data(folder))
     if data_tokenizer.fingerprint != tokenizer.fingerprint:
         comm.on_every_rank(lambda: _refuse(f"{folder} was made with another tokenizer than {arguments.run}"))
     n_bytes = val.n_bytes - len(tokenizer.token_bytes[int(val.read(0, 1)[0])])
     result = evaluate(model, val, n_bytes, comm)
     if comm.rank == 0:
-        print(
-            json.dumps(
-                {"run": str(arguments.run), "step": state["step"]} | dataclasses.asdict(result), indent=1
-            )
-        )
+        print(json.dumps({"run": str(arguments.run), "step": state["step"]} | dataclasses.asdict(result), indent=1))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""``python -m dist_llm.prepare``: turn text into a tokenizer and token shards, which `train` otherwise does by itself."""
+"""``python -m dist_llm.prepare``: turn text into a tokenizer and token shards, as `train` otherwise does by itself."""
 
 import json
 import sys
@@ -7,6 +7,7 @@ from dist_llm.command_line import CommandLine, configuration
 from dist_llm.data.prepare import prepare
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.program import run
+from dist_llm.training.progress import stdout_is_terminal
 
 
 def main(argv: list[str], comm: Comm) -> int:
@@ -15,7 +16,7 @@ def main(argv: list[str], comm: Comm) -> int:
     arguments = parser.parse_on_rank_0(argv, comm)
     if arguments is None:
         return 0
-    folder = comm.on_rank_0(lambda: prepare(configuration(arguments).data, progress=True))
+    folder = comm.on_rank_0(lambda: prepare(configuration(arguments).data, progress=stdout_is_terminal()))
     if comm.rank == 0:
         print(json.dumps(json.loads((folder / "meta.json").read_text(encoding="utf-8")), indent=1))
         print(f"shards in {folder}; train on them with --data.shards={folder}")

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dist_llm.command_line import CommandLine, configuration, overrides
+from dist_llm.command_line import CommandLine, configuration
 from dist_llm.config import SECTIONS, Config, DataConfig
-from dist_llm.data.prepare import open_data, prepare
+from dist_llm.data.prepare import open_data, prepare, shard_folder
 from dist_llm.errors import UserError
 from dist_llm.model.llama import Llama
 from dist_llm.optim.adamw import AdamW
@@ -24,6 +24,7 @@ from dist_llm.parallel.program import run
 from dist_llm.seeding import generator
 from dist_llm.text import load_tokenizer, save_tokenizer
 from dist_llm.training.checkpoint import find_checkpoint, load_checkpoint, read_state
+from dist_llm.training.progress import stdout_is_terminal
 from dist_llm.training.report import startup_report
 from dist_llm.training.run_dir import (
     CONFIG,
@@ -36,9 +37,9 @@ from dist_llm.training.run_dir import (
 )
 from dist_llm.training.trainer import Trainer
 
-# What a resumed run may not change: it would no longer be the same run.
-FIXED = ("model", "data", "train.seed", "train.batch_size", "train.run_dir")
-FREE = ("data.cache_dir", "data.shards")
+# What a resumed run may not change: it would no longer be the same run. (The text may move, but not change: its tokens
+# are compared.)
+FIXED = (*(f"model.{key}" for key in SECTIONS["model"]), "train.seed", "train.batch_size", "train.run_dir")
 
 
 def main(argv: list[str], comm: Comm) -> int:
@@ -54,9 +55,7 @@ def main(argv: list[str], comm: Comm) -> int:
 
     shards = comm.on_rank_0(lambda: _prepare_and_verify(config.data))
     tokenizer, train_tokens, val_tokens = comm.on_every_rank(lambda: open_data(shards))
-    config = comm.on_rank_0(
-        lambda: _fit_to_data(config, tokenizer.vocab_size, len(train_tokens), len(val_tokens))
-    )
+    config = comm.on_rank_0(lambda: _fit_to_data(config, tokenizer.vocab_size, len(train_tokens), len(val_tokens)))
     assert config.model.vocab_size is not None
     model = Llama(config.model, config.model.vocab_size)
     optimizer = AdamW(model.params, config.optim)
@@ -68,9 +67,7 @@ def main(argv: list[str], comm: Comm) -> int:
                 raise UserError(f"{shards} was made with another tokenizer than {run_dir / TOKENIZER}")
             state = load_checkpoint(checkpoint, model.params, optimizer)
             if state["train_tokens"] != train_tokens.fingerprint:
-                raise UserError(
-                    f"the text has changed since {checkpoint}: its training tokens in {shards} are others"
-                )
+                raise UserError(f"the text has changed since {checkpoint}: its training tokens in {shards} are others")
             write_text(run_dir / CONFIG, config.to_toml())
             return run_dir, state["step"]
         model.params.initialize(generator(config.train.seed, "weights"))
@@ -102,12 +99,15 @@ def _plan(arguments: argparse.Namespace, world_size: int) -> tuple[Config, Path 
         config = configuration(arguments)
         check_run_dir_is_free(config.train.run_dir)
     else:
-        changed = {f"{section}.{key}" for section, values in overrides(arguments).items() for key in values}
-        refused = sorted(n for n in changed if n not in FREE and (n in FIXED or n.split(".")[0] in FIXED))
-        if refused:
-            raise UserError(f"--resume continues the same run: {', '.join(refused)} cannot change")
         checkpoint = find_checkpoint(Path(arguments.resume))
-        config = configuration(arguments, read_config(run_dir_of(checkpoint)))
+        saved = read_config(run_dir_of(checkpoint))
+        config = configuration(arguments, saved)
+        for name in FIXED:
+            was, now = _value(saved, name), _value(config, name)
+            if name == "train.run_dir" and now != was:
+                was, now = run_dir_of(checkpoint).resolve(), Path(now).resolve()
+            if now != was:
+                raise UserError(f"--resume continues the same run: {name} is {was} and cannot become {now}")
         step = read_state(checkpoint)["step"]
         if step >= config.train.max_steps:
             raise UserError(
@@ -119,12 +119,23 @@ def _plan(arguments: argparse.Namespace, world_size: int) -> tuple[Config, Path 
             f"{world_size} ranks but train.batch_size={config.train.batch_size}: every rank needs a sequence of each "
             f"step; start at most {config.train.batch_size} ranks or raise --train.batch_size"
         )
-    return config, checkpoint
+    # The configuration is kept with the run, which may be resumed from another folder.
+    paths = {key: str(Path(p).resolve()) for key in ("path", "shards") if (p := getattr(config.data, key)) is not None}
+    return config.replace({"data": paths}), checkpoint
+
+
+def _value(config: Config, name: str) -> Any:
+    section, key = name.split(".")
+    return getattr(getattr(config, section), key)
 
 
 def _prepare_and_verify(config: DataConfig) -> Path:
     """Return the folder of shards, every byte of which has been read and found to be what was written."""
-    folder = prepare(config, progress=True)
+    if not shard_folder(config).exists():
+        print(
+            f"preparing {config.path or config.corpus}, once; the tokens are kept in {shard_folder(config)}", flush=True
+        )
+    folder = prepare(config, progress=stdout_is_terminal())
     for shards in open_data(folder)[1:]:
         shards.verify()
     return folder
@@ -141,9 +152,7 @@ def _fit_to_data(config: Config, vocab_size: int, n_train: int, n_val: int) -> C
             "and the token after it: give more text or a shorter --model.max_seq_len"
         )
     if n_val < 2:
-        raise UserError(
-            f"the validation text has {n_val} tokens: give more text or raise --data.val_fraction"
-        )
+        raise UserError(f"the validation text has {n_val} tokens: give more text or raise --data.val_fraction")
     filled: dict[str, Any] = {"vocab_size": model.vocab_size or vocab_size}
     return dataclasses.replace(config, model=dataclasses.replace(model, **filled))
 
@@ -151,9 +160,7 @@ def _fit_to_data(config: Config, vocab_size: int, n_train: int, n_val: int) -> C
 def _say_goodbye(run_dir: Path, trainer: Trainer, finished: bool, ranks: int) -> None:
     folder = shlex.quote(str(run_dir))
     if finished:
-        print(
-            f"finished; best validation loss {trainer.best_val_loss:.4f}. The run is in {folder}; let it write with"
-        )
+        print(f"finished; best validation loss {trainer.best_val_loss:.4f}. The run is in {folder}; let it write with")
         print(f"  python -m dist_llm.generate {folder} --prompt 'The '", flush=True)
     else:
         launcher = f"mpirun -n {ranks} " if ranks > 1 else ""

@@ -72,9 +72,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Job]]:
             here = Path(sys.executable).parent
             launcher = shutil.which("mpirun", path=f"{here}{os.pathsep}{os.environ['PATH']}")
             if launcher is None:
-                pytest.fail(
-                    "mpirun is missing: ./launch/setup.sh installs it, -m 'not mpirun' leaves these tests out"
-                )
+                pytest.fail("mpirun is missing: ./launch/setup.sh installs it, -m 'not mpirun' leaves these tests out")
             command = [launcher, "-n", str(ranks), *command]
         jobs.append(Job(command, tmp_path, environment(**changes)))
         return jobs[-1]

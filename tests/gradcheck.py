@@ -34,9 +34,7 @@ def check_gradient(
         assert abs(numeric - analytic) < 1e-6 * scale, f"{name}: {analytic} by hand, {numeric} by differences"
 
 
-def check_layer(
-    forward: Callable, backward: Callable, x: np.ndarray | None, params: Iterable, seed: int = 0
-) -> None:
+def check_layer(forward: Callable, backward: Callable, x: np.ndarray | None, params: Iterable, seed: int = 0) -> None:
     """Check dx and every parameter's gradient of a layer for a random dy.
 
     ``forward()`` returns (y, cache) and reads `x`; ``backward(dy, cache)`` returns dx.

@@ -44,9 +44,7 @@ def test_imports_point_one_way(path):
 
 
 def test_mpi4py_is_imported_in_one_file_only():
-    importers = [
-        p.relative_to(PACKAGE).as_posix() for p in FILES if any(n.startswith("mpi4py") for n in imports(p))
-    ]
+    importers = [p.relative_to(PACKAGE).as_posix() for p in FILES if any(n.startswith("mpi4py") for n in imports(p))]
     assert importers == ["parallel/comm.py"]
 
 

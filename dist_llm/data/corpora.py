@@ -90,9 +90,7 @@ def corpus_key(config: DataConfig) -> str:
         ``data.path`` names nothing readable.
     """
     if config.path is None:
-        version = (
-            platform.python_version() if config.corpus == "python-docs" else REMOTES[config.corpus].sha256
-        )
+        version = platform.python_version() if config.corpus == "python-docs" else REMOTES[config.corpus].sha256
         return f"{config.corpus} {version}"
     path = Path(config.path).expanduser()
     stats = [(file.resolve(), file.stat()) for file in _files(path)]
@@ -110,23 +108,15 @@ def _read_path(name: str, path: Path) -> Corpus:
         except UnicodeDecodeError as error:
             # In a folder a picture among the texts is no surprise; a file named on purpose must be text.
             if file == path:
-                raise UserError(
-                    f"{path} is not UTF-8 text: convert it first, e.g. iconv -f latin1 -t utf-8"
-                ) from error
+                raise UserError(f"{path} is not UTF-8 text: convert it first, e.g. iconv -f latin1 -t utf-8") from error
             skipped += 1
         except OSError as error:
-            raise UserError(
-                f"cannot read {file} ({error.strerror}): make it readable or move it away"
-            ) from error
+            raise UserError(f"cannot read {file} ({error.strerror}): make it readable or move it away") from error
     if not documents:
         detail = f" ({skipped} files are not UTF-8)" if skipped else ""
-        raise UserError(
-            f"{path} holds no text{detail}: name a UTF-8 file, or a folder of them, with --data.path"
-        )
+        raise UserError(f"{path} holds no text{detail}: name a UTF-8 file, or a folder of them, with --data.path")
     description = f"{path}, {len(files) - skipped} files" if path.is_dir() else str(path)
-    return Corpus(
-        name, documents, description + (f", {skipped} skipped that are not UTF-8" if skipped else "")
-    )
+    return Corpus(name, documents, description + (f", {skipped} skipped that are not UTF-8" if skipped else ""))
 
 
 def _files(path: Path) -> list[Path]:
@@ -135,9 +125,7 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         raise UserError(f"there is no file or folder {path}: correct --data.path")
     below = [file for file in path.rglob("*") if file.is_file()]
-    return sorted(
-        file for file in below if not any(part.startswith(".") for part in file.relative_to(path).parts)
-    )
+    return sorted(file for file in below if not any(part.startswith(".") for part in file.relative_to(path).parts))
 
 
 def _documents(path: Path) -> Iterator[str]:

@@ -84,8 +84,7 @@ def download(url: str, path: Path, sha256: str, size: int, progress: bool = Fals
         received, digest = _stream(url, partial, size, progress)
         if received < size:
             raise UserError(
-                f"the download of {url} broke off after {received:,} of {size:,} bytes: "
-                f"try again, or {WAY_OUT}"
+                f"the download of {url} broke off after {received:,} of {size:,} bytes: try again, or {WAY_OUT}"
             )
         if digest != sha256:
             raise UserError(

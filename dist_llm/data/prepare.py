@@ -47,10 +47,7 @@ def prepare(config: DataConfig, progress: bool = False) -> Path:
     UserError
         No text, a text too short to split, no place to write, or prepared shards of another tokenizer.
     """
-    if config.shards is None:
-        folder = Path(config.cache_dir).expanduser() / _folder_name(config)
-    else:
-        folder = Path(config.shards).expanduser()
+    folder = shard_folder(config)
     if not folder.exists():
         _make(folder, config, progress)
     kind = _read_meta(folder)["tokenizer"]
@@ -60,6 +57,19 @@ def prepare(config: DataConfig, progress: bool = False) -> Path:
             f"say --data.tokenizer={kind}, or name another folder with --data.shards"
         )
     return folder
+
+
+def shard_folder(config: DataConfig) -> Path:
+    """Return the folder that `prepare` finds or makes.
+
+    Raises
+    ------
+    UserError
+        There is no such text.
+    """
+    if config.shards is not None:
+        return Path(config.shards).expanduser()
+    return Path(config.cache_dir).expanduser() / f"{corpus_name(config)}-{config.tokenizer}-{_key(config)[:12]}"
 
 
 def open_data(folder: Path) -> tuple[Tokenizer, TokenShards, TokenShards]:
@@ -102,10 +112,6 @@ def _key(config: DataConfig) -> str:
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
 
-def _folder_name(config: DataConfig) -> str:
-    return f"{corpus_name(config)}-{config.tokenizer}-{_key(config)[:12]}"
-
-
 def _make(folder: Path, config: DataConfig, progress: bool) -> None:
     key = _key(config)
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
@@ -122,8 +128,7 @@ def _make(folder: Path, config: DataConfig, progress: bool) -> None:
             return
         option = "--data.cache_dir" if config.shards is None else "--data.shards"
         raise UserError(
-            f"cannot write prepared shards to {folder.parent} ({error.strerror}): "
-            f"name another folder with {option}"
+            f"cannot write prepared shards to {folder.parent} ({error.strerror}): name another folder with {option}"
         ) from error
     finally:
         # An error or an interrupt leaves nothing half made; after the rename there is nothing to remove.

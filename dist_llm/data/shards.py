@@ -90,16 +90,14 @@ def write_shards(
         flush()
 
 
-def _encoded(
-    split: str, documents: Sequence[str], tokenizer: Tokenizer, progress: bool
-) -> Iterator[np.ndarray]:
+def _encoded(split: str, documents: Sequence[str], tokenizer: Tokenizer, progress: bool) -> Iterator[np.ndarray]:
     n_characters = sum(map(len, documents))
     with tqdm(
         total=n_characters,
         desc=f"encoding {split}",
         unit="ch",
         unit_scale=True,
-        disable=None if progress else True,
+        disable=not progress,
     ) as bar:
         for document in documents:
             for start in range(0, len(document), PIECE_CHARACTERS):
@@ -138,9 +136,7 @@ class TokenShards:
     def __init__(self, folder: Path, split: str) -> None:
         self._paths = sorted(folder.glob(f"{split}-*.bin"))
         if not self._paths:
-            raise UserError(
-                f"there are no {split} shards in {folder}: delete the folder and prepare it again"
-            )
+            raise UserError(f"there are no {split} shards in {folder}: delete the folder and prepare it again")
         self._shards: list[np.ndarray] = []
         self._digests: list[bytes] = []
         self.n_bytes = 0
@@ -225,6 +221,4 @@ def _digest(fields: bytes, payload: np.ndarray) -> bytes:
 
 
 def _damaged(path: Path, what: str) -> UserError:
-    return UserError(
-        f"the token shard {path} cannot be used ({what}): delete {path.parent} and prepare it again"
-    )
+    return UserError(f"the token shard {path} cannot be used ({what}): delete {path.parent} and prepare it again")

@@ -80,7 +80,7 @@ class Attention:
     def backward(self, dy: np.ndarray, cache: tuple) -> np.ndarray:
         """Map (B, T, D) back to (B, T, D)."""
         q_cache, k_cache, v_cache, scores_cache, o_cache = cache
-        B, T, D = dy.shape
+        B, T, _ = dy.shape
         do = self.o_proj.backward(dy, o_cache)
         do = np.ascontiguousarray(self._split(do).swapaxes(1, 2))  # (B, H, T, Dh)
         dq, dk, dv = causal_attention_backward(self._group(do), scores_cache)

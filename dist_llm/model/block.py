@@ -30,9 +30,7 @@ class Block:
         out_std: float,
     ) -> None:
         self.input_layernorm = RMSNorm(store, f"{name}.input_layernorm", dim, norm_eps)
-        self.self_attn = Attention(
-            store, f"{name}.self_attn", dim, n_heads, n_kv_heads, turns, init_std, out_std
-        )
+        self.self_attn = Attention(store, f"{name}.self_attn", dim, n_heads, n_kv_heads, turns, init_std, out_std)
         self.post_attention_layernorm = RMSNorm(store, f"{name}.post_attention_layernorm", dim, norm_eps)
         self.mlp = SwiGLU(store, f"{name}.mlp", dim, ffn_dim, init_std, out_std)
         self.dropout = dropout

@@ -31,7 +31,7 @@ def silu_multiply(gate: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, tuple]:
 
 def silu_multiply_backward(dh: np.ndarray, cache: tuple) -> tuple[np.ndarray, np.ndarray]:
     """Return (dgate, dup) of `silu_multiply`."""
-    gate, up, s, silu = cache
+    _, up, s, silu = cache
     # forward was h = silu(gate) * up, so now ...
     dup = dh * silu
     # ... and silu'(g) = s + g s (1 - s) = s + silu (1 - s)
@@ -70,9 +70,7 @@ def softmax_cross_entropy_(logits: np.ndarray, targets: np.ndarray) -> float:
     return loss
 
 
-def dropout(
-    x: np.ndarray, p: float, rngs: list[np.random.Generator] | None
-) -> tuple[np.ndarray, np.ndarray | None]:
+def dropout(x: np.ndarray, p: float, rngs: list[np.random.Generator] | None) -> tuple[np.ndarray, np.ndarray | None]:
     """Zero each element with probability p and scale the rest by 1 / (1 - p) (Srivastava et al. 2014).
 
     Parameters

@@ -1,4 +1,4 @@
-"""The whole model: embedding, blocks, final norm, output projection; after LLaMA (Touvron et al. 2023, arXiv 2302.13971)."""
+"""The whole model, after LLaMA (Touvron et al. 2023, arXiv 2302.13971): embedding, blocks, norm, output projection."""
 
 from collections.abc import Sequence
 

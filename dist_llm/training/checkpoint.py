@@ -55,11 +55,7 @@ def save_checkpoint(run_dir: Path, params: ParamStore, optimizer: AdamW, state: 
         temporary.mkdir(parents=True)
         # "pt" is what other programs expect of a file of weights; it names no dependency on PyTorch.
         save_file({p.name: p.data for p in params}, temporary / MODEL, metadata={"format": "pt"})
-        moments = {
-            f"{k}.{p.name}": array[p.slice].reshape(p.shape)
-            for k, array in _moments(optimizer)
-            for p in params
-        }
+        moments = {f"{k}.{p.name}": array[p.slice].reshape(p.shape) for k, array in _moments(optimizer) for p in params}
         save_file(moments, temporary / OPTIMIZER)
         document = dict(state) | {
             "format": FORMAT,
@@ -95,9 +91,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedCheckpointError(f"{folder} is damaged: {STATE} is missing or truncated") from error
     if document.get("format") != FORMAT:
-        raise DamagedCheckpointError(
-            f"{folder}: format {document.get('format')}, this version reads {FORMAT}"
-        )
+        raise DamagedCheckpointError(f"{folder}: format {document.get('format')}, this version reads {FORMAT}")
     if written != _digest(document):
         raise DamagedCheckpointError(f"{folder} is damaged: {STATE} was altered")
     return document
@@ -191,11 +185,7 @@ def find_checkpoint(run: Path, which: str = "last") -> Path:
         verify_checkpoint(chosen)
     except DamagedCheckpointError as error:
         good = next((f for f in reversed(folders) if _is_good(f)), None)
-        offer = (
-            f"the last good one is {good}: name it instead of {run}"
-            if good
-            else "no other checkpoint is good"
-        )
+        offer = f"the last good one is {good}: name it instead of {run}" if good else "no other checkpoint is good"
         raise DamagedCheckpointError(f"{error}; {offer}") from error
     return chosen
 

@@ -30,9 +30,7 @@ class MetricsLog:
     def write(self, record: dict[str, Any]) -> None:
         """Append one record; floats to six significant digits but for losses, which keep all."""
         exact = ("loss", "val_loss")
-        short = {
-            k: float(f"{v:.6g}") if isinstance(v, float) and k not in exact else v for k, v in record.items()
-        }
+        short = {k: float(f"{v:.6g}") if isinstance(v, float) and k not in exact else v for k, v in record.items()}
         self._file.write(json.dumps(short) + "\n")
         self._file.flush()
 

@@ -27,16 +27,10 @@ class Progress:
         self._start, self._done_at_start = time.perf_counter(), done
         self._bar: tqdm | None = None
         if shown and stdout_is_terminal():
-            # A terminal that a launcher made up for its ranks has no width.
-            width = None if os.get_terminal_size(sys.stdout.fileno()).columns else 100
-            self._bar = tqdm(
-                initial=done,
-                total=total,
-                unit="step",
-                file=sys.stdout,
-                ncols=width,
-                dynamic_ncols=width is None,
-            )
+            # The terminal that a launcher makes up for its ranks says it has no rows and no columns.
+            sized = os.get_terminal_size(sys.stdout.fileno()).columns > 0
+            size = {"dynamic_ncols": True} if sized else {"ncols": 100, "nrows": 24}
+            self._bar = tqdm(initial=done, total=total, unit="step", file=sys.stdout, **size)
 
     def step(self, finished: int, loss: float, lr: float, tokens_per_s: float) -> None:
         """Show that `finished` steps are done."""
@@ -44,9 +38,7 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(figures, refresh=False)
             self._bar.update(finished - self._bar.n)
-        elif self._shown and (
-            finished % self._every == 0 or finished in (self._done_at_start + 1, self._total)
-        ):
+        elif self._shown and (finished % self._every == 0 or finished in (self._done_at_start + 1, self._total)):
             elapsed = time.perf_counter() - self._start
             left = elapsed / (finished - self._done_at_start) * (self._total - finished)
             bar = "#" * (20 * finished // self._total)

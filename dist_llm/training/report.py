@@ -45,11 +45,7 @@ def startup_report(
     for host in hosts:
         here = [(p, memory) for name, p, memory in ranks if name == host]
         cores, threads = here[0][0].cores, sum(p.threads for p, _ in here)
-        usable = (
-            f"{cores} of {psutil.cpu_count()} cores usable"
-            if host == platform.node()
-            else f"{cores} cores usable"
-        )
+        usable = f"{cores} of {psutil.cpu_count()} cores usable" if host == platform.node() else f"{cores} cores usable"
         lines.append(
             f"host     {host}: {len(here)} rank{'s' * (len(here) > 1)} x {here[0][0].threads} BLAS "
             f"thread{'s' * (here[0][0].threads > 1)} ({here[0][0].blas}), {usable}"
@@ -57,7 +53,5 @@ def startup_report(
             f"memory {', '.join(f'{memory / 1e6:.0f}' for _, memory in here)} MB"
         )
         if here[0][0].shared and threads > cores:
-            lines.append(
-                f"         more threads than cores: the {len(here)} ranks take turns on {cores} cores"
-            )
+            lines.append(f"         more threads than cores: the {len(here)} ranks take turns on {cores} cores")
     return "\n".join(lines)

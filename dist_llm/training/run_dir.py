@@ -49,9 +49,7 @@ def create_run_dir(run_dir: str | None) -> Path:
             except FileExistsError:
                 number += 1
     except OSError as error:
-        raise UserError(
-            f"cannot create the run folder: {error}; choose another with --train.run_dir"
-        ) from error
+        raise UserError(f"cannot create the run folder: {error}; choose another with --train.run_dir") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -67,9 +67,7 @@ class Trainer:
         self.config, self.comm, self.model, self.optimizer = config, comm, model, optimizer
         self.tokenizer, self.train_tokens, self.val_tokens = tokenizer, train_tokens, val_tokens
         self.run_dir, self.step = run_dir, step
-        self.loader = Loader(
-            train_tokens, config.train.batch_size, config.model.max_seq_len, config.train.seed
-        )
+        self.loader = Loader(train_tokens, config.train.batch_size, config.model.max_seq_len, config.train.seed)
         self.tokens_per_step = config.train.batch_size * config.model.max_seq_len
         first = int(val_tokens.read(0, 1)[0])
         self.val_bytes = val_tokens.n_bytes - len(tokenizer.token_bytes[first])
@@ -110,11 +108,9 @@ class Trainer:
                 progress.step(self.step, record["loss"], record["lr"], record["tokens_per_s"])
                 finished = self.step == train.max_steps
                 evaluation = None
-                if finished or _due(self.step, train.eval_interval) and not stop_requested:
+                if finished or (_due(self.step, train.eval_interval) and not stop_requested):
                     evaluation = self._evaluate(record, progress)
-                if metrics and (
-                    evaluation or finished or stop_requested or _due(self.step, self.config.log.interval)
-                ):
+                if metrics and (evaluation or finished or stop_requested or _due(self.step, self.config.log.interval)):
                     metrics.write(record)
                 if _due(self.step, self.config.log.interval) or evaluation:
                     since, steps_since = time.perf_counter(), 0
@@ -207,7 +203,7 @@ class Trainer:
         rng = generator(self.config.train.seed, "sample", self.step)
         sampler = Sampler(temperature=0.8, top_p=0.95)
         tokens = generate(self.model, self.tokenizer, prompt, log.sample_tokens, sampler, rng)
-        # A young model may write bytes that are no text, even half of a surrogate pair, which no file or terminal takes.
+        # A young model may write bytes that are no text, even half a surrogate pair, which no file or terminal takes.
         text = log.sample_prompt + self.tokenizer.decode(list(tokens)).encode(errors="replace").decode()
         with (self.run_dir / "samples.txt").open("a", encoding="utf-8") as file:
             file.write(f"--- step {self.step}\n{text}\n\n")
@@ -232,7 +228,7 @@ class Trainer:
 
     def _check_replicas(self) -> None:
         """Compare the ranks' parameters, every bit of them."""
-        digests = self.comm.gather(hashlib.blake2b(self.model.params.data).hexdigest())
+        digests = self.comm.gather(hashlib.blake2b(self.model.params.data.data).hexdigest())
         different = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
 
         def fail() -> None:

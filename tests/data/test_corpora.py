@@ -37,9 +37,7 @@ def test_the_mark_of_windows_is_no_text(tmp_path):
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_a_separator_line_divides_documents(tmp_path, newline):
-    text = (
-        "\n<|endoftext|>\nOne.\n\nMore of one.\n<|endoftext|>\n  Two\n<|endoftext|>\n \n<|endoftext|>\nThree"
-    )
+    text = "\n<|endoftext|>\nOne.\n\nMore of one.\n<|endoftext|>\n  Two\n<|endoftext|>\n \n<|endoftext|>\nThree"
     path = write(tmp_path / "stories.txt", text.replace("\n", newline))
     assert read(path).documents == [f"One.{newline}{newline}More of one.", "  Two", "Three"]
 
@@ -139,9 +137,7 @@ def test_the_keys_of_named_corpora(monkeypatch):
 
 def test_a_named_corpus_is_downloaded_once(tmp_path, monkeypatch):
     text = b"Once.\n<|endoftext|>\nTwice.\n"
-    remote = download.Remote(
-        "http://nowhere/x.txt", len(text), hashlib.sha256(text).hexdigest(), "two stories"
-    )
+    remote = download.Remote("http://nowhere/x.txt", len(text), hashlib.sha256(text).hexdigest(), "two stories")
     asked = []
 
     def fake_download(url, path, sha256, size, progress):

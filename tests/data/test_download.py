@@ -115,9 +115,7 @@ def test_no_room_on_the_disk(server, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, ignored)
-    assert re.search(
-        rf"cannot write the download of \S+ to {tmp_path} \(.*\): .*--data.cache_dir", str(error.value)
-    )
+    assert re.search(rf"cannot write the download of \S+ to {tmp_path} \(.*\): .*--data.cache_dir", str(error.value))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -14,9 +14,7 @@ from dist_llm.errors import UserError
 # The package exports the function under the module's name.
 prepare_module = importlib.import_module("dist_llm.data.prepare")
 
-STORIES = [
-    f"Story {i}: the {animal} and the {i * i}th tree.\n" for i, animal in enumerate(["fox", "owl", "cat"] * 9)
-]
+STORIES = [f"Story {i}: the {animal} and the {i * i}th tree.\n" for i, animal in enumerate(["fox", "owl", "cat"] * 9)]
 
 
 @pytest.fixture
@@ -107,17 +105,13 @@ def test_merges_are_learned_from_the_training_part_alone(config, monkeypatch):
 
 def test_a_character_seen_only_in_validation_can_be_encoded(tmp_path):
     (tmp_path / "text.txt").write_text("abc" * 30 + "z" * 10)
-    folder = prepare(
-        DataConfig(path=str(tmp_path / "text.txt"), tokenizer="char", cache_dir=str(tmp_path / "cache"))
-    )
+    folder = prepare(DataConfig(path=str(tmp_path / "text.txt"), tokenizer="char", cache_dir=str(tmp_path / "cache")))
     tokenizer, train, val = open_data(folder)
     assert tokenizer.decode(train.read(0, len(train))) == "abc" * 30
     assert tokenizer.decode(val.read(0, len(val))) == "z" * 10
 
 
-@pytest.mark.parametrize(
-    "step", ["read_corpus", "split_documents", "save_tokenizer", "write_shards", "_fsync"]
-)
+@pytest.mark.parametrize("step", ["read_corpus", "split_documents", "save_tokenizer", "write_shards", "_fsync"])
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_interrupted_preparation_leaves_nothing(config, monkeypatch, step, error):
     calls = []
@@ -201,16 +195,12 @@ def test_shards_of_another_kind_of_tokenizer_are_an_error(config, tmp_path):
 def test_a_folder_of_something_else_is_an_error_and_stays(config, tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.txt").write_text("dear")
-    with pytest.raises(
-        UserError, match=r"thesis holds no prepared shards \(no meta.json\): name one that does"
-    ):
+    with pytest.raises(UserError, match=r"thesis holds no prepared shards \(no meta.json\): name one that does"):
         prepare(dataclasses.replace(config, shards=str(tmp_path / "thesis")))
     assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["chapter1.txt"]
 
 
-@pytest.mark.parametrize(
-    ("field", "option"), [("cache_dir", "--data.cache_dir"), ("shards", "--data.shards")]
-)
+@pytest.mark.parametrize(("field", "option"), [("cache_dir", "--data.cache_dir"), ("shards", "--data.shards")])
 def test_a_place_that_cannot_be_written_is_an_error(config, tmp_path, field, option):
     (tmp_path / "file").write_text("in the way")
     bad = dataclasses.replace(config, **{field: str(tmp_path / "file" / "below")})
@@ -220,9 +210,7 @@ def test_a_place_that_cannot_be_written_is_an_error(config, tmp_path, field, opt
 
 def test_a_text_too_short_to_split_is_an_error(config, tmp_path):
     (tmp_path / "stories.txt").write_text("ab")
-    with pytest.raises(
-        UserError, match=r"stories has 2 characters, and with --data.val_fraction=0.9 none is left to"
-    ):
+    with pytest.raises(UserError, match=r"stories has 2 characters, and with --data.val_fraction=0.9 none is left to"):
         prepare(dataclasses.replace(config, val_fraction=0.9))
     assert cached(config) == []
 

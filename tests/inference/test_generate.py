@@ -48,12 +48,7 @@ def test_generation_ends_with_the_text(model):
     class FirstIsEnd:
         vocab_size, eot_id = 260, 0
 
-    assert (
-        list(
-            generate(model, FirstIsEnd(), np.array([1]), 5, Sampler(temperature=0), np.random.default_rng(0))
-        )
-        == []
-    )
+    assert list(generate(model, FirstIsEnd(), np.array([1]), 5, Sampler(temperature=0), np.random.default_rng(0))) == []
 
 
 def test_an_empty_prompt_starts_a_text():

@@ -78,9 +78,7 @@ def test_rope(rng):
 def test_rope_scores_depend_on_the_distance_only(rng):
     q, k = rng.standard_normal((2, 1, 1, 1, 8))
     turns = rotations(20, 8, 10000.0, np.float64)
-    scores = [
-        float((rotate(q, turns[t : t + 1]) * rotate(k, turns[t - 3 : t - 2])).sum()) for t in (3, 10, 19)
-    ]
+    scores = [float((rotate(q, turns[t : t + 1]) * rotate(k, turns[t - 3 : t - 2])).sum()) for t in (3, 10, 19)]
     assert np.allclose(scores, scores[0])
     assert not np.isclose(scores[0], float((q * k).sum()))
 
@@ -93,9 +91,7 @@ def test_causal_attention_is_the_plain_one(rng, T, G):
     do = rng.standard_normal(q.shape)
     o, cache = causal_attention(q, k, v)
     np.testing.assert_allclose(o, plain_attention(q, k, v), rtol=1e-10, atol=1e-12)
-    for got, expected in zip(
-        causal_attention_backward(do, cache), plain_attention_backward(do, q, k, v), strict=True
-    ):
+    for got, expected in zip(causal_attention_backward(do, cache), plain_attention_backward(do, q, k, v), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-10)
 
 
@@ -153,7 +149,7 @@ def test_block(rng, p):
 
 def test_dropout_keeps_the_mean_and_the_right_share(rng):
     x = np.ones((2, 200, 100), np.float32)
-    y, mask = functional.dropout(x, 0.25, [np.random.default_rng(1), np.random.default_rng(2)])
+    y, _ = functional.dropout(x, 0.25, [np.random.default_rng(1), np.random.default_rng(2)])
     assert y.dtype == np.float32
     assert set(np.unique(y).tolist()) == {0.0, np.float32(1 / 0.75).item()}
     assert abs(float((y == 0).mean()) - 0.25) < 0.01
@@ -170,9 +166,7 @@ def test_loss_head(rng, monkeypatch, chunk_rows):
     head = LossHead(weight)
     h, targets = rng.standard_normal((3, 4, 4)), rng.integers(0, 11, (3, 4))
     loss, cache = head.forward(h, targets)
-    assert loss == pytest.approx(
-        plain_cross_entropy((h @ weight.data.T).reshape(12, 11), targets.ravel()), rel=1e-12
-    )
+    assert loss == pytest.approx(plain_cross_entropy((h @ weight.data.T).reshape(12, 11), targets.ravel()), rel=1e-12)
     dh = head.backward(0.7, cache)
 
     def scalar() -> float:

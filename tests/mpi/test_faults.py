@@ -61,22 +61,13 @@ def test_replicas_that_come_apart_stop_the_run(faulty):
 def test_a_loss_that_is_not_a_number_stops_the_run(faulty):
     result = faulty(2, "not_a_number").wait(60)
     assert result.returncode == 1
-    assert (
-        len(
-            re.findall(
-                r"^error: the loss or gradient of step \d+ is not a finite number", result.stderr, re.M
-            )
-        )
-        == 1
-    )
+    assert len(re.findall(r"^error: the loss or gradient of step \d+ is not a finite number", result.stderr, re.M)) == 1
     assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
 @pytest.mark.parametrize("to", ["launcher", "rank"])
-def test_a_polite_signal_checkpoints_and_says_how_to_continue(
-    faulty, run, train_arguments, tmp_path, ranks, to
-):
+def test_a_polite_signal_checkpoints_and_says_how_to_continue(faulty, run, train_arguments, tmp_path, ranks, to):
     job = faulty(ranks, "slow", "--train.max_steps=1000")
     metrics = tmp_path / "run" / "metrics.jsonl"
     deadline = time.monotonic() + 60
@@ -117,6 +108,6 @@ def test_bad_input_is_said_once_and_nothing_is_written(run, train_arguments, tmp
         result = run(3, *train_arguments("run", *more))
         assert result.returncode == 2, (more, result.stderr)
         assert len(re.findall(f"^{message}", result.stderr, re.M)) == 1, result.stderr
-        assert result.stderr.count("error") == 1 + result.stderr.count("prterun detected"), result.stderr
+        assert len(re.findall("^error", result.stderr, re.M)) == 1, result.stderr
         assert "Traceback" not in result.stderr
         assert not Path(tmp_path / "run").exists()

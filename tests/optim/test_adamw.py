@@ -26,12 +26,8 @@ def test_many_steps_equal_the_plain_update(monkeypatch, chunk):
         store.grad[...] = rng.standard_normal(store.size)
         for p in store:
             decay = 0.0 if p.name == "gain" else 0.3
-            plain[p.name] = plain_adamw(
-                plain[p.name][0], p.grad, *plain[p.name][1:], t, lr, 0.8, 0.9, 1e-3, decay
-            )
+            plain[p.name] = plain_adamw(plain[p.name][0], p.grad, *plain[p.name][1:], t, lr, 0.8, 0.9, 1e-3, decay)
         optimizer.step(lr)
         for p in store:
             for got, expected in zip((store.data, optimizer.m, optimizer.v), plain[p.name], strict=True):
-                np.testing.assert_allclose(
-                    got[p.slice].reshape(p.shape), expected, rtol=1e-12, err_msg=p.name
-                )
+                np.testing.assert_allclose(got[p.slice].reshape(p.shape), expected, rtol=1e-12, err_msg=p.name)

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from dist_llm.config import OptimConfig
@@ -24,7 +26,7 @@ def test_cosine_falls_from_lr_to_min_lr():
     assert lr[9] == 1.0
     assert lr[59] == pytest.approx(0.55)  # half way
     assert lr[-1] == pytest.approx(0.1)
-    assert all(a > b for a, b in zip(lr[9:], lr[10:], strict=False))
+    assert all(a > b for a, b in pairwise(lr[9:]))
 
 
 def test_wsd_stays_and_then_falls_linearly():

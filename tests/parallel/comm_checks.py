@@ -6,6 +6,7 @@
 import sys
 
 import numpy as np
+import pytest
 
 from dist_llm.errors import UserError
 from dist_llm.parallel.comm import Comm
@@ -50,13 +51,9 @@ def check_comm(comm: Comm) -> None:
         (fail_with_something_no_pickle_can_carry, comm.on_rank_0, Exception, "lost"),
         (lambda: 1 // 0, comm.on_rank_0, ZeroDivisionError, "division"),
     ):
-        try:
+        with pytest.raises(kind, match=message) as raised:
             call(function)
-        except kind as error:
-            assert message in str(error)
-            assert getattr(error, "agreed", True)
-        else:
-            raise AssertionError(f"no {kind.__name__} on rank {rank}")
+        assert getattr(raised.value, "agreed", True)
     # After an agreed failure all ranks are still in step.
     assert comm.gather(rank) == list(range(n))
 

@@ -35,6 +35,4 @@ def random_texts(n: int) -> list[str]:
     """Mix every plane of Unicode, surrogates and much ASCII, from a fixed seed."""
     rng = random.Random(20240229)
     ranges = [(0, 0x7F), (0, 0x7F), (0x80, 0x7FF), (0x800, 0xFFFF), (0xD800, 0xDFFF), (0x10000, 0x10FFFF)]
-    return [
-        "".join(chr(rng.randint(*rng.choice(ranges))) for _ in range(rng.randrange(60))) for _ in range(n)
-    ]
+    return ["".join(chr(rng.randint(*rng.choice(ranges))) for _ in range(rng.randrange(60))) for _ in range(n)]

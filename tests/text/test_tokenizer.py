@@ -148,9 +148,7 @@ def test_the_fingerprint_does_not_depend_on_the_hash_seed(kind):
 
 
 def test_an_unknown_kind():
-    with pytest.raises(
-        UserError, match=r"unknown tokenizer 'word': data\.tokenizer is one of byte, char, bpe"
-    ):
+    with pytest.raises(UserError, match=r"unknown tokenizer 'word': data\.tokenizer is one of byte, char, bpe"):
         train_tokenizer("word", ["text"], 300)
 
 

@@ -84,9 +84,7 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_the_last_good_one_offered(t
         path.unlink()
     else:
         path.write_bytes(b"")
-    with pytest.raises(
-        DamagedCheckpointError, match=f"{bad} is damaged: {name}.*; the last good one is {good}"
-    ):
+    with pytest.raises(DamagedCheckpointError, match=f"{bad} is damaged: {name}.*; the last good one is {good}"):
         find_checkpoint(tmp_path)
     with pytest.raises(DamagedCheckpointError, match=f"{bad} is damaged"):
         find_checkpoint(bad)

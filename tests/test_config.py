@@ -1,0 +1,119 @@
+import dataclasses
+import tomllib
+
+import pytest
+
+from dist_llm.config import SECTIONS, Config, parse_value, read_toml
+from dist_llm.errors import UserError
+
+
+def test_defaults_are_valid():
+    Config().validated()
+
+
+def test_toml_round_trip():
+    config = Config().replace(
+        {
+            "model": {"dim": 64, "n_kv_heads": 2, "tie_embeddings": False, "dropout": 0},
+            "data": {"path": 'a "quoted" \\ päth\n.txt'},
+            "optim": {"lr": 1, "min_lr": 1e-05},
+        }
+    )
+    text = config.to_toml()
+    assert Config().replace(tomllib.loads(text)) == config
+    assert isinstance(config.optim.lr, float)
+    assert isinstance(config.model.dropout, float)
+    assert "# peak learning rate" in text
+
+
+def test_every_field_has_a_meaning():
+    for section, fields in SECTIONS.items():
+        for key, f in fields.items():
+            assert len(f.metadata["help"]) > 10, (section, key)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"modle": {}}, r"unknown section \[modle\]; did you mean model\?"),
+        ({"model": {"n_layer": 2}}, r"unknown key model.n_layer; did you mean n_layers\?"),
+        ({"model": {"zzz": 2}}, r"unknown key model.zzz \(known: dim, "),
+        ({"model": 3}, "model is a section"),
+        ({"model": {"dim": "64"}}, "model.dim takes a whole number, not '64'"),
+        ({"model": {"dim": 64.0}}, "model.dim takes a whole number, not 64.0"),
+        ({"model": {"dim": True}}, "model.dim takes a whole number, not True"),
+        ({"optim": {"lr": "fast"}}, "optim.lr takes a number, not 'fast'"),
+        ({"optim": {"lr": True}}, "optim.lr takes a number, not True"),
+        ({"model": {"tie_embeddings": 1}}, "model.tie_embeddings takes true or false, not 1"),
+        ({"data": {"path": 7}}, "data.path takes text or none, not 7"),
+        ({"data": {"tokenizer": "bpee"}}, "data.tokenizer is one of byte, char, bpe, not 'bpee'; did you mean bpe"),
+    ],
+)
+def test_unknown_keys_and_wrong_types(values, message):
+    with pytest.raises(UserError, match=message):
+        Config().replace(values)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("model.dim", "64", 64),
+        ("optim.lr", "1e-3", 1e-3),
+        ("optim.lr", "3", 3.0),
+        ("model.tie_embeddings", "False", False),
+        ("model.n_kv_heads", "none", None),
+        ("model.n_kv_heads", "2", 2),
+        ("data.path", "none", None),
+        ("data.path", "a=b", "a=b"),
+        ("data.corpus", "python-docs", "python-docs"),
+    ],
+)
+def test_values_from_the_command_line(name, text, value):
+    section, key = name.split(".")
+    got = parse_value(name, text, SECTIONS[section][key])
+    assert got == value
+    assert type(got) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("model.dim", "6.5"), ("optim.lr", "x"), ("model.tie_embeddings", "yes"), ("model.dim", "none")]
+)
+def test_wrong_values_from_the_command_line(name, text):
+    section, key = name.split(".")
+    with pytest.raises(UserError, match=f"{name} takes .*, not '{text}'"):
+        parse_value(name, text, SECTIONS[section][key])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("model.dim", 100, r"model.dim=100 must be n_heads=6 times an even head size \(e.g. 96\)"),
+        ("model.dim", 6 * 31, "times an even head size"),
+        ("model.n_kv_heads", 4, "model.n_kv_heads=4 must divide n_heads=6"),
+        ("model.n_layers", 0, "model.n_layers must be above 0, not 0"),
+        ("model.dropout", 1.0, "model.dropout must be below 1, not 1.0"),
+        ("model.dropout", -0.1, "model.dropout must not be negative"),
+        ("model.dropout", float("nan"), "model.dropout must not be negative, not nan"),
+        ("data.val_fraction", 0.0, "data.val_fraction must be above 0"),
+        ("optim.lr", float("nan"), "optim.lr must be above 0, not nan"),
+        ("optim.min_lr", 1.0, "optim.min_lr=1.0 is above optim.lr=0.003"),
+        ("optim.decay_fraction", 0.0, "optim.decay_fraction must lie in"),
+        ("train.seed", -1, "train.seed must not be negative, not -1"),
+        ("train.run_dir", "", "train.run_dir is empty"),
+        ("parallel.threads", 0, "parallel.threads must be above 0, not 0"),
+    ],
+)
+def test_values_that_do_not_fit(name, value, message):
+    section, key = name.split(".")
+    config = Config()
+    part = dataclasses.replace(getattr(config, section), **{key: value})
+    with pytest.raises(UserError, match=message):
+        dataclasses.replace(config, **{section: part}).validated()
+
+
+def test_files_that_are_no_toml(tmp_path):
+    with pytest.raises(UserError, match=r"cannot read the configuration .*none.toml: No such file"):
+        read_toml(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("[model\n")
+    with pytest.raises(UserError, match=r"bad.toml is not valid TOML: "):
+        read_toml(tmp_path / "bad.toml")

@@ -1,0 +1,97 @@
+"""The two commands that use a finished run."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from dist_llm.config import ModelConfig
+from dist_llm.model.llama import Llama
+from dist_llm.parallel.comm import SerialComm
+from dist_llm.training.evaluation import evaluate
+from dist_llm.training.metrics import read_metrics
+from tests.oracles.plain import plain_cross_entropy
+
+
+@pytest.fixture
+def trained(run, train_arguments, tmp_path):
+    result = run(0, *train_arguments("run", "--train.max_steps=4", "--train.eval_interval=2"))
+    assert result.returncode == 0, result.stderr
+    return tmp_path / "run"
+
+
+class Tokens:
+    def __init__(self, tokens: np.ndarray) -> None:
+        self.tokens = tokens
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        return self.tokens[start : start + count]
+
+
+@pytest.mark.parametrize("n", [2, 9, 17, 50, 65])
+def test_every_token_but_the_first_is_predicted_once(n):
+    model = Llama(ModelConfig(dim=8, n_layers=1, n_heads=2, ffn_dim=12, max_seq_len=16, init_std=0.5), 11)
+    model.params.initialize(np.random.default_rng(0))
+    tokens = np.random.default_rng(1).integers(0, 11, n)
+    expected = 0.0
+    for start in range(0, n - 1, 16):
+        window = tokens[start : start + 17]
+        expected += plain_cross_entropy(model.logits(window[None, :-1])[0], window[1:])
+    result = evaluate(model, Tokens(tokens), 3 * n, SerialComm())
+    assert result.n_tokens == n - 1
+    assert result.loss == pytest.approx(expected / (n - 1), rel=1e-5)
+    assert result.perplexity == pytest.approx(math.exp(result.loss))
+    assert result.bits_per_byte == pytest.approx(expected / math.log(2) / (3 * n), rel=1e-5)
+
+
+def test_evaluate_prints_what_training_measured(run, trained):
+    result = run(0, "-m", "dist_llm.evaluate", "run", "--threads=1")
+    assert result.returncode == 0, result.stderr
+    numbers = json.loads(result.stdout)
+    last = read_metrics(trained)[-1]
+    assert numbers["step"] == 4
+    assert numbers["loss"] == last["val_loss"]
+    earlier = run(0, "-m", "dist_llm.evaluate", "run/checkpoints/step-00000002", "--threads=1")
+    assert json.loads(earlier.stdout)["loss"] == read_metrics(trained)[1]["val_loss"]
+
+
+def test_generate_continues_the_prompt_the_same_way_for_the_same_seed(run, trained):
+    command = ["-m", "dist_llm.generate", "run", "--prompt", "the king", "--max-tokens", "30"]
+    first, again, other = (run(0, *command, "--seed", seed) for seed in (1, 1, 2))
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.startswith("the king")
+    assert first.stdout == again.stdout != other.stdout
+    assert "tokens/s]" in first.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "there is no run folder nowhere"),
+        ([], "the following arguments are required: RUN"),
+        (["run", "--temperature=-1"], "temperature must be 0 or above, not -1.0"),
+        (["run", "--top-p=2"], "top-p must lie in (0, 1], not 2.0"),
+        (["run", "--max-tokens=-1"], "--max-tokens must not be negative, not -1"),
+        (["run", "--max-tokens=x"], "argument --max-tokens: invalid int value: 'x'"),
+        (["run", "--tmperature=1"], "unknown option --tmperature=1; did you mean --temperature?"),
+    ],
+)
+def test_generate_refuses_in_one_line(run, trained, arguments, message):
+    result = run(0, "-m", "dist_llm.generate", *arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+
+
+def test_a_prompt_outside_the_vocabulary(run, train_arguments):
+    assert run(0, *train_arguments("run", "--train.max_steps=1", "--data.tokenizer=char")).returncode == 0
+    result = run(0, "-m", "dist_llm.generate", "run", "--prompt", "the €")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+    assert "€" in result.stderr
+    assert result.stderr.count("\n") == 1

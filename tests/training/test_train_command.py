@@ -1,0 +1,276 @@
+"""The train command in one process: what it writes, what it shows, how it resumes, what it refuses."""
+
+import importlib
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+from dist_llm.parallel.comm import SerialComm
+from dist_llm.parallel.program import run as run_program
+from dist_llm.train import main
+from dist_llm.training.metrics import read_metrics
+
+
+@pytest.fixture
+def train(train_arguments, tmp_path, monkeypatch, capfd):
+    """``train("run", "--train.max_steps=5")`` trains in this process; returns (status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+
+    def train(run_dir: str | None, *more: str) -> tuple[int, str, str]:
+        arguments = train_arguments(run_dir, *more)[2:] if run_dir else list(more)
+        status = run_program(main, arguments)
+        return status, *capfd.readouterr()
+
+    return train
+
+
+def test_a_run_leaves_what_it_promises(train, tmp_path):
+    pytest.importorskip("matplotlib")
+    status, out, err = train("run", "--train.max_steps=20", "--train.checkpoint_interval=5")
+    assert (status, err) == (0, "")
+    run = tmp_path / "run"
+    names = {"config.toml", "tokenizer.json", "metrics.jsonl", "samples.txt", "loss.png", "checkpoints"}
+    assert {p.name for p in run.iterdir()} == names
+    assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert tomllib.loads((run / "config.toml").read_text())["model"]["vocab_size"] == 257
+    records = read_metrics(run)
+    assert [r["step"] for r in records] == list(range(1, 21))
+    assert records[-1]["tokens"] == 20 * 7 * 16
+    for key in ("loss", "lr", "grad_norm", "tokens_per_s"):
+        assert all(r[key] > 0 for r in records), key
+    assert all(len(r["rss_bytes"]) == 1 and r["rss_bytes"][0] > 1e7 for r in records)
+    assert [r["step"] for r in records if "val_loss" in r] == [10, 20]
+    assert records[19]["val_loss"] < records[9]["val_loss"] < 5.6
+    assert [p.name for p in sorted((run / "checkpoints").iterdir())] == ["step-00000015", "step-00000020"]
+    assert "step 20/20" in out
+    assert "validation loss" in out
+    assert "\r" not in out  # plain lines, since this is no terminal
+    assert (run / "samples.txt").read_text().count("--- step") == 2
+
+
+def test_the_report_names_what_was_chosen(train):
+    _, out, _ = train("run", "--train.max_steps=1")
+    for words in ("parameters", "byte tokens", "1 on 1 host", "BLAS thread", "MPI: none", "MB", "run      run"):
+        assert words in out, words
+
+
+def test_10_and_10_steps_are_20_bit_for_bit(train, tmp_path):
+    """Both ways of breaking a run: an early end with the same schedule, and a warm-up still under way."""
+    for schedule in (["--optim.schedule=constant"], ["--optim.warmup_steps=15"]):
+        options = [*schedule, "--model.dropout=0.2", "--train.checkpoint_interval=10", "--train.keep_checkpoints=9"]
+        name = schedule[0][-4:]
+        assert train(f"whole{name}", "--train.max_steps=20", *options)[0] == 0
+        assert train(f"broken{name}", "--train.max_steps=10", *options)[0] == 0
+        status, out, err = train(None, "--resume", f"broken{name}", "--train.max_steps=20")
+        assert status == 0, err
+        assert "continued after step 10" in out
+        for file in ("model.safetensors", "optimizer.safetensors"):
+            broken, whole = (tmp_path / f"{r}{name}/checkpoints/step-00000020/{file}" for r in ("broken", "whole"))
+            assert broken.read_bytes() == whole.read_bytes(), (schedule, file)
+        records = read_metrics(tmp_path / f"broken{name}")
+        assert [r["step"] for r in records] == list(range(1, 21))
+        assert [r["loss"] for r in records] == [r["loss"] for r in read_metrics(tmp_path / f"whole{name}")]
+
+
+def test_resuming_from_an_older_checkpoint_repeats_history_exactly(train, tmp_path):
+    options = ["--train.max_steps=20", "--train.checkpoint_interval=10", "--train.keep_checkpoints=9"]
+    assert train("run", *options)[0] == 0
+    run = tmp_path / "run"
+    weights = (run / "checkpoints/step-00000020/model.safetensors").read_bytes()
+    metrics = [(r["step"], r["loss"], r.get("val_loss")) for r in read_metrics(run)]
+    status, _, err = train(None, "--resume", "run/checkpoints/step-00000010")
+    assert status == 0, err
+    assert (run / "checkpoints/step-00000020/model.safetensors").read_bytes() == weights
+    assert [(r["step"], r["loss"], r.get("val_loss")) for r in read_metrics(run)] == metrics
+
+
+def test_the_same_seed_is_the_same_run_and_another_is_not(train, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert train(name, "--train.max_steps=3", f"--train.seed={seed}")[0] == 0
+    a, b, c = ((tmp_path / n / "checkpoints/step-00000003/model.safetensors").read_bytes() for n in "abc")
+    assert a == b != c
+
+
+def test_micro_batches_do_not_change_the_result(train, tmp_path):
+    for size in (1, 7):
+        assert train(f"m{size}", "--train.max_steps=5", f"--train.micro_batch_size={size}")[0] == 0
+    one, all_at_once = (load_file(tmp_path / f"m{s}/checkpoints/step-00000005/model.safetensors") for s in (1, 7))
+    for name, value in all_at_once.items():
+        assert abs(one[name] - value).max() < 1e-5, name
+
+
+def test_runs_without_a_name_are_numbered(train, train_arguments, tmp_path):
+    more = [a for a in train_arguments("x", "--train.max_steps=1")[2:] if "run_dir" not in a]
+    for _ in range(2):
+        assert train(None, *more)[0] == 0
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["run-001", "run-002"]
+
+
+def test_nothing_is_written_over(train, tmp_path):
+    assert train("run", "--train.max_steps=1")[0] == 0
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")}
+    status, _, err = train("run", "--train.max_steps=2")
+    assert status == 2
+    assert err == "error: run already holds a run: --resume run continues it, another --train.run_dir starts anew\n"
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.tex").write_text("my life's work")
+    assert train("notes", "--train.max_steps=2")[2] == (
+        "error: notes exists and is not an empty folder: choose another --train.run_dir\n"
+    )
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--train.max_step=5"], "unknown option --train.max_step=5; did you mean --train.max_steps?"),
+        (["--frobnicate"], "unknown option --frobnicate; --help lists the options"),
+        (["stray"], "unknown option stray; --help lists the options"),
+        (["--train.max_steps=many"], "train.max_steps takes a whole number, not 'many'"),
+        (["--train.max_steps"], "argument --train.max_steps: expected one argument (--help lists the options)"),
+        (["--model.n_heads=3"], "model.dim=16 must be n_heads=3 times an even head size (e.g. 18)"),
+        (["--config", "nowhere.toml"], "cannot read the configuration nowhere.toml: No such file or directory"),
+        (["--data.path=nowhere.txt"], "nowhere.txt"),
+        (["--data.path=empty.txt"], "empty.txt"),
+        (["--data.path=short.txt"], "the training text has"),
+        (["--data.tokenizer=word"], "data.tokenizer is one of byte, char, bpe, not 'word'"),
+        (["--model.vocab_size=100"], "model.vocab_size=100 is less than the tokenizer's 257"),
+        (["--train.run_dir=/dev/null/run"], "/dev/null/run"),
+        (["--resume", "nowhere"], "there is no run folder nowhere"),
+        (["--resume", "."], ". holds no checkpoint"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_status_2(train, tmp_path, more, message):
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "short.txt").write_text("too short")
+    status, _, err = train("run", *more)
+    assert status == 2
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--model.dim=32", "model.dim is 16 and cannot become 32"),
+        ("--train.seed=2", "train.seed is 1 and cannot become 2"),
+        ("--train.batch_size=3", "train.batch_size is 7 and cannot become 3"),
+        ("--train.run_dir=x", "/run and cannot become /"),
+        ("--data.tokenizer=char", "was made with another tokenizer than run/tokenizer.json"),
+    ],
+)
+def test_a_resumed_run_stays_the_same_run(train, option, message):
+    assert train("run", "--train.max_steps=2")[0] == 0
+    status, _, err = train(None, "--resume", "run", "--train.max_steps=4", option)
+    assert status == 2
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_resumed_run_may_be_told_again_what_it_is(train, text_file):
+    assert train("run", "--train.max_steps=2")[0] == 0
+    assert train("run", "--resume", "run", "--train.max_steps=3")[0] == 0
+
+
+def test_a_text_may_move(train, text_file, tmp_path):
+    assert train("run", "--train.max_steps=2")[0] == 0
+    moved = tmp_path / "moved.txt"
+    moved.write_bytes(text_file.read_bytes())
+    assert train(None, "--resume", "run", "--train.max_steps=3", f"--data.path={moved}")[0] == 0
+
+
+def test_a_run_may_be_resumed_from_another_folder(train, tmp_path, monkeypatch, text_file):
+    (tmp_path / "input.txt").write_bytes(text_file.read_bytes())
+    assert train("run", "--train.max_steps=2", "--data.path=input.txt")[0] == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert train(None, "--resume", "../run", "--train.max_steps=3")[0] == 0
+
+
+def test_a_finished_run_says_how_to_go_on(train):
+    assert train("run", "--train.max_steps=2")[0] == 0
+    status, _, err = train(None, "--resume", "run")
+    assert status == 2
+    assert "has finished its 2 steps: --train.max_steps=4 goes on" in err
+
+
+def test_a_text_that_has_changed_is_noticed(train, text_file, tmp_path):
+    copy = tmp_path / "copy.txt"
+    copy.write_text(text_file.read_text())
+    assert train("run", "--train.max_steps=2", f"--data.path={copy}")[0] == 0
+    copy.write_text(text_file.read_text().replace("king", "queen"))
+    status, _, err = train(None, "--resume", "run", "--train.max_steps=4")
+    assert status == 2
+    assert "the text has changed since run/checkpoints/step-00000002" in err
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_good_one_works(train, tmp_path):
+    options = ["--train.max_steps=4", "--train.checkpoint_interval=2"]
+    assert train("run", *options)[0] == 0
+    model = tmp_path / "run/checkpoints/step-00000004/model.safetensors"
+    model.write_bytes(model.read_bytes()[:-100])
+    status, _, err = train(None, "--resume", "run")
+    assert status == 2
+    good = "run/checkpoints/step-00000002"
+    assert f"step-00000004 is damaged: model.safetensors is truncated or altered; the last good one is {good}" in err
+    assert train(None, "--resume", good)[0] == 0
+
+
+def test_help_lists_every_field_with_its_default(train):
+    status, out, err = train(None, "--help")
+    assert (status, err) == (0, "")
+    out = " ".join(out.split())
+    assert "--model.dim INT width of the residual stream (default: 192)" in out
+    assert "--data.tokenizer byte|char|bpe" in out
+    assert "--optim.lr FLOAT peak learning rate (default: 0.003)" in out
+
+
+def test_it_works_where_mpi4py_cannot_be_imported(run, train_arguments, tmp_path):
+    (tmp_path / "mpi4py.py").write_text("raise ImportError('there is no MPI here')\n")
+    path = f"{tmp_path}:{Path(__file__).parent.parent.parent}"
+    result = run(0, *train_arguments("run", "--train.max_steps=2"), PYTHONPATH=path)
+    assert result.returncode == 0, result.stderr
+    assert subprocess.run(
+        [sys.executable, "-c", "import mpi4py"], env={"PYTHONPATH": path}, capture_output=True, check=False
+    ).returncode
+
+
+def test_no_picture_without_matplotlib(train, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert train("run", "--train.max_steps=2")[0] == 0
+    assert not (tmp_path / "run" / "loss.png").exists()
+
+
+def test_a_disk_that_fills_up_is_one_line(train, tmp_path, monkeypatch):
+    checkpoint = importlib.import_module("dist_llm.training.checkpoint")
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    status, _, err = train("run", "--train.max_steps=2")
+    assert status == 2
+    assert err.count("\n") == 1
+    assert "cannot write the checkpoint run/checkpoints/step-00000002: " in err
+
+
+def test_prepare_then_train_on_the_shards(train, text_file, tmp_path, capfd):
+    from dist_llm.prepare import main as prepare_main
+
+    arguments = [f"--data.path={text_file}", "--data.tokenizer=byte", f"--data.shards={tmp_path / 'shards'}"]
+    assert prepare_main(arguments, SerialComm()) == 0
+    out = capfd.readouterr().out
+    assert f"--data.shards={tmp_path / 'shards'}" in out
+    assert json.loads(out[: out.rindex("}") + 1])["tokens"]["train"] > 3000
+    status, out, _ = train("run", "--train.max_steps=2", f"--data.shards={tmp_path / 'shards'}")
+    assert status == 0
+    assert "preparing" not in out
