@@ -104,7 +104,7 @@ def _plan(arguments: argparse.Namespace, world_size: int) -> tuple[Config, Path 
         config = configuration(arguments, saved)
         for name in FIXED:
             was, now = _value(saved, name), _value(config, name)
-            if name == "train.run_dir" and now != was:
+            if name == "train.run_dir" and now not in (was, None):
                 was, now = run_dir_of(checkpoint).resolve(), Path(now).resolve()
             if now != was:
                 raise UserError(f"--resume continues the same run: {name} is {was} and cannot become {now}")
