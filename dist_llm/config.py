@@ -102,7 +102,9 @@ class LogConfig:
     """What is shown and written along the way."""
 
     interval: int = _option(1, "steps between lines of metrics.jsonl")
-    sample_prompt: str = _option("", "prompt of the samples; empty: one the tokenizer can start from")
+    sample_prompt: str | None = _option(
+        None, "what the samples continue; none: the first words held out for validation"
+    )
     sample_tokens: int = _option(100, "length of the sample written at each evaluation; 0: none")
 
 

@@ -15,6 +15,7 @@ from dist_llm.command_line import CommandLine, configuration
 from dist_llm.config import SECTIONS, Config, DataConfig
 from dist_llm.data.prepare import open_data, prepare, shard_folder
 from dist_llm.errors import UserError
+from dist_llm.inference.generate import prompt_tokens
 from dist_llm.model.llama import Llama
 from dist_llm.optim.adamw import AdamW
 from dist_llm.parallel.allocator import keep_freed_memory
@@ -23,7 +24,12 @@ from dist_llm.parallel.placement import place
 from dist_llm.parallel.program import run
 from dist_llm.seeding import generator
 from dist_llm.text import load_tokenizer, save_tokenizer
-from dist_llm.training.checkpoint import find_checkpoint, load_checkpoint, read_state
+from dist_llm.training.checkpoint import (
+    find_checkpoint,
+    load_checkpoint,
+    read_state,
+    set_aside_later_checkpoints,
+)
 from dist_llm.training.progress import stdout_is_terminal
 from dist_llm.training.report import startup_report
 from dist_llm.training.run_dir import (
@@ -61,6 +67,10 @@ def main(argv: list[str], comm: Comm) -> int:
     optimizer = AdamW(model.params, config.optim)
 
     def start() -> tuple[Path, int]:
+        if config.log.sample_prompt is not None:
+            prompt_tokens(
+                tokenizer, config.log.sample_prompt
+            )  # a prompt outside the vocabulary is refused now, not later
         if checkpoint is not None:
             run_dir = run_dir_of(checkpoint)
             if load_tokenizer(run_dir / TOKENIZER).fingerprint != tokenizer.fingerprint:
@@ -68,6 +78,7 @@ def main(argv: list[str], comm: Comm) -> int:
             state = load_checkpoint(checkpoint, model.params, optimizer)
             if state["train_tokens"] != train_tokens.fingerprint:
                 raise UserError(f"the text has changed since {checkpoint}: its training tokens in {shards} are others")
+            set_aside_later_checkpoints(run_dir, state["step"])
             write_text(run_dir / CONFIG, config.to_toml())
             return run_dir, state["step"]
         model.params.initialize(generator(config.train.seed, "weights"))

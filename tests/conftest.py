@@ -80,6 +80,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Job]]:
     yield start
     for job in jobs:
         job.kill()
+        for stream in (job.process.stdout, job.process.stderr):
+            stream.close()
 
 
 @pytest.fixture

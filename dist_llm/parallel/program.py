@@ -5,14 +5,18 @@ prints that rank's traceback and ends the whole job, since the other ranks may b
 collective call.
 """
 
+import errno
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable
 
-from dist_llm.errors import ReportedError
+from dist_llm.errors import ReportedError, RunError
 from dist_llm.parallel.comm import Comm, connect, launcher_rank
+
+# Operating-system errors that are the machine's, not the program's: they too are told in one line.
+MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
 
 
 def run(main: Callable[[list[str], Comm], int], argv: list[str] | None = None) -> int:
@@ -44,15 +48,7 @@ def run(main: Callable[[list[str], Comm], int], argv: list[str] | None = None) -
     try:
         return main(sys.argv[1:] if argv is None else argv, comm)
     except ReportedError as error:
-        if error.agreed or comm.size == 1:
-            if comm.rank == 0:
-                _print_error(f"error: {error}")
-            # The first rank to end with a status other than 0 makes the launcher end the rest: not before rank 0 spoke.
-            comm.gather(None)
-            return error.status
-        _print_error(f"error on rank {comm.rank}: {error}")
-        comm.abort(error.status)
-        return error.status
+        return _report(error, comm)
     except BrokenPipeError:
         # The reader of our output (`| head`) is gone. Python must not try to flush to it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -62,11 +58,25 @@ def run(main: Callable[[list[str], Comm], int], argv: list[str] | None = None) -
             _print_error("interrupted")
         comm.abort(130)
         return 130
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
+            return _report(RunError(str(error)), comm)
         prefix = f"[rank {comm.rank}] " if comm.size > 1 else ""
         _print_error("\n".join(prefix + line for line in traceback.format_exc().rstrip().splitlines()))
         comm.abort(1)
         return 1
+
+
+def _report(error: ReportedError, comm: Comm) -> int:
+    if error.agreed or comm.size == 1:
+        if comm.rank == 0:
+            _print_error(f"error: {error}")
+        # The first rank to end with a status other than 0 makes the launcher end the rest: not before rank 0 spoke.
+        comm.gather(None)
+    else:
+        _print_error(f"error on rank {comm.rank}: {error}")
+        comm.abort(error.status)
+    return error.status
 
 
 def _print_error(text: str) -> None:

@@ -199,6 +199,18 @@ def prune_checkpoints(run_dir: Path, keep: int) -> None:
             shutil.rmtree(folder)
 
 
+def set_aside_later_checkpoints(run_dir: Path, step: int) -> None:
+    """Rename the checkpoints after `step` to ``abandoned-...``: a run continued from there will make others.
+
+    Otherwise they would be taken for its latest ones. They may be damaged, and are the user's to delete.
+    """
+    for folder in list_checkpoints(run_dir):
+        if int(folder.name.removeprefix("step-")) > step:
+            aside = folder.with_name(f"abandoned-{folder.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+
+
 def _moments(optimizer: AdamW) -> list[tuple[str, np.ndarray]]:
     return [("m", optimizer.m), ("v", optimizer.v)]
 

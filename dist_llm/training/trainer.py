@@ -34,6 +34,8 @@ from dist_llm.training.metrics import MetricsLog
 from dist_llm.training.progress import Progress
 from dist_llm.training.stop import StopRequest
 
+SAMPLE_PROMPT_TOKENS = 12
+
 
 class Trainer:
     """A run in progress.
@@ -99,38 +101,30 @@ class Trainer:
         evaluation: Evaluation | None = None
         self._check_replicas()
         try:
-            since, steps_since = time.perf_counter(), 0
-            while self.step < train.max_steps:
-                record, stop_requested = self._train_step(stop.received)
-                steps_since += 1
-                seconds = time.perf_counter() - since
-                record["tokens_per_s"] = steps_since * self.tokens_per_step / seconds
+            stopped = False
+            while self.step < train.max_steps and not stopped:
+                start = time.perf_counter()
+                record, stopped = self._train_step(stop.received)
+                record["tokens_per_s"] = self.tokens_per_step / (time.perf_counter() - start)
                 progress.step(self.step, record["loss"], record["lr"], record["tokens_per_s"])
-                finished = self.step == train.max_steps
+                last = stopped or self.step == train.max_steps
                 evaluation = None
-                if finished or (_due(self.step, train.eval_interval) and not stop_requested):
+                if self.step == train.max_steps or (_due(self.step, train.eval_interval) and not stopped):
                     evaluation = self._evaluate(record, progress)
-                if metrics and (evaluation or finished or stop_requested or _due(self.step, self.config.log.interval)):
+                if metrics and (last or evaluation or _due(self.step, self.config.log.interval)):
                     metrics.write(record)
-                if _due(self.step, self.config.log.interval) or evaluation:
-                    since, steps_since = time.perf_counter(), 0
-                if _due(self.step, self.config.parallel.check_interval) or finished:
+                if last or _due(self.step, self.config.parallel.check_interval):
                     self._check_replicas()
                 best = evaluation is not None and evaluation.loss < self.best_val_loss
-                if best or finished or stop_requested or _due(self.step, train.checkpoint_interval):
+                if last or best or _due(self.step, train.checkpoint_interval):
                     self._checkpoint(evaluation)
-                    since, steps_since = time.perf_counter(), 0
-                if evaluation is not None and root:
+                if root and (last or evaluation):
                     draw_loss_curve(self.run_dir)
-                if stop_requested:
-                    break
         finally:
             progress.close()
             stop.close()
             if metrics:
                 metrics.close()
-        if root and evaluation is None:
-            draw_loss_curve(self.run_dir)
         return evaluation
 
     def _train_step(self, stop_received: bool) -> tuple[dict[str, Any], bool]:
@@ -199,12 +193,14 @@ class Trainer:
         log = self.config.log
         if not log.sample_tokens:
             return ""
-        prompt = prompt_tokens(self.tokenizer, log.sample_prompt)
+        prompt = self.val_tokens.read(0, min(SAMPLE_PROMPT_TOKENS, len(self.val_tokens)))
+        if log.sample_prompt is not None:
+            prompt = prompt_tokens(self.tokenizer, log.sample_prompt)
         rng = generator(self.config.train.seed, "sample", self.step)
         sampler = Sampler(temperature=0.8, top_p=0.95)
         tokens = generate(self.model, self.tokenizer, prompt, log.sample_tokens, sampler, rng)
         # A young model may write bytes that are no text, even half a surrogate pair, which no file or terminal takes.
-        text = log.sample_prompt + self.tokenizer.decode(list(tokens)).encode(errors="replace").decode()
+        text = self.tokenizer.decode([*prompt, *tokens]).encode(errors="replace").decode()
         with (self.run_dir / "samples.txt").open("a", encoding="utf-8") as file:
             file.write(f"--- step {self.step}\n{text}\n\n")
         return text

@@ -19,6 +19,7 @@ from dist_llm.training.checkpoint import (
     load_checkpoint,
     prune_checkpoints,
     save_checkpoint,
+    set_aside_later_checkpoints,
 )
 
 CONFIG = ModelConfig(dim=8, n_layers=1, n_heads=2, ffn_dim=12, max_seq_len=8)
@@ -116,6 +117,17 @@ def test_the_last_k_and_the_best_are_kept(tmp_path):
         save(tmp_path, step, loss)
         prune_checkpoints(tmp_path, keep=2)
     assert [f.name for f in list_checkpoints(tmp_path)] == ["step-00000020", "step-00000040", "step-00000050"]
+
+
+def test_later_checkpoints_are_set_aside_not_lost(tmp_path):
+    for step in (10, 20, 30):
+        save(tmp_path, step)
+    (tmp_path / "checkpoints/step-00000030/state.json").write_text("{")
+    for _ in range(2):
+        set_aside_later_checkpoints(tmp_path, 10)
+        assert find_checkpoint(tmp_path).name == "step-00000010"
+        assert len(list((tmp_path / "checkpoints").glob("abandoned-step-*"))) == 2
+        save(tmp_path, 20)
 
 
 @pytest.mark.parametrize("moment", range(1, 12))
