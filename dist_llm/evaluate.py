@@ -15,7 +15,7 @@ from dist_llm.parallel.placement import place
 from dist_llm.parallel.program import run
 from dist_llm.training.evaluation import evaluate
 from dist_llm.training.load_run import load_run
-from dist_llm.training.progress import stdout_is_terminal
+from dist_llm.training.progress import terminal_columns
 
 
 def main(argv: list[str], comm: Comm) -> int:
@@ -33,7 +33,7 @@ def main(argv: list[str], comm: Comm) -> int:
     model, tokenizer, config, state = comm.on_every_rank(lambda: load_run(arguments.run, arguments.checkpoint))
 
     data: DataConfig = dataclasses.replace(config.data, shards=arguments.shards or config.data.shards)
-    folder = comm.on_rank_0(lambda: prepare(data, progress=stdout_is_terminal()))
+    folder = comm.on_rank_0(lambda: prepare(data, progress=terminal_columns() > 0))
     data_tokenizer, _, val = comm.on_every_rank(lambda: open_data(folder))
     if data_tokenizer.fingerprint != tokenizer.fingerprint:
         comm.on_every_rank(lambda: _refuse(f"{folder} was made with another tokenizer than {arguments.run}"))

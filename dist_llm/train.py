@@ -30,7 +30,7 @@ from dist_llm.training.checkpoint import (
     read_state,
     set_aside_later_checkpoints,
 )
-from dist_llm.training.progress import stdout_is_terminal
+from dist_llm.training.progress import terminal_columns
 from dist_llm.training.report import startup_report
 from dist_llm.training.run_dir import (
     CONFIG,
@@ -146,7 +146,7 @@ def _prepare_and_verify(config: DataConfig) -> Path:
         print(
             f"preparing {config.path or config.corpus}, once; the tokens are kept in {shard_folder(config)}", flush=True
         )
-    folder = prepare(config, progress=stdout_is_terminal())
+    folder = prepare(config, progress=terminal_columns() > 0)
     for shards in open_data(folder)[1:]:
         shards.verify()
     return folder

@@ -1,10 +1,10 @@
 """What rank 0 shows while a run goes on: a bar on a terminal, plain lines elsewhere, nothing on the other ranks."""
 
 import os
+import shutil
 import sys
 import time
 
-import psutil
 from tqdm import tqdm
 
 PLAIN_LINES = 20  # about so many progress lines in a run whose output is not a terminal
@@ -26,11 +26,9 @@ class Progress:
         self._every = max(1, total // PLAIN_LINES)
         self._start, self._done_at_start = time.perf_counter(), done
         self._bar: tqdm | None = None
-        if shown and stdout_is_terminal():
-            # The terminal that a launcher makes up for its ranks says it has no rows and no columns.
-            sized = os.get_terminal_size(sys.stdout.fileno()).columns > 0
-            size = {"dynamic_ncols": True} if sized else {"ncols": 100, "nrows": 24}
-            self._bar = tqdm(initial=done, total=total, unit="step", file=sys.stdout, **size)
+        if shown and (columns := terminal_columns()):
+            # tqdm finds no room for a bar on the terminals that Open MPI makes up, of 0 columns and 0 rows.
+            self._bar = tqdm(initial=done, total=total, unit="step", file=sys.stdout, ncols=columns, nrows=24)
 
     def step(self, finished: int, loss: float, lr: float, tokens_per_s: float) -> None:
         """Show that `finished` steps are done."""
@@ -57,17 +55,15 @@ class Progress:
             self._bar.close()
 
 
-def stdout_is_terminal() -> bool:
-    """Whether a person watches: Open MPI gives every rank a terminal of its own making, even into a file or a pipe."""
-    if not sys.stdout.isatty():
-        return False
-    if "OMPI_COMM_WORLD_SIZE" not in os.environ:
-        return True
-    # Then it is the launcher's own output that tells.
-    try:
-        return os.readlink(f"/proc/{psutil.Process().ppid()}/fd/1").startswith(("/dev/pts/", "/dev/tty"))
-    except OSError:
-        return False
+def terminal_columns() -> int:
+    """Return the width of the terminal on which a person watches; 0 if there is none.
+
+    Open MPI gives every rank a terminal of its own making, whatever its own output is, and may hold lines back until
+    they are complete. ``launch/mpirun`` sees to it that they are not, and tells the width of the real terminal.
+    """
+    if "OMPI_COMM_WORLD_SIZE" in os.environ:
+        return int(os.environ.get("DIST_LLM_TERMINAL_COLUMNS", 0))
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
 
 
 def _clock(seconds: float) -> str:

@@ -3,7 +3,7 @@ import pty
 import subprocess
 import sys
 
-from dist_llm.training.progress import Progress, stdout_is_terminal
+from dist_llm.training.progress import Progress, terminal_columns
 from tests.conftest import environment
 
 
@@ -39,7 +39,9 @@ def test_a_bar_on_a_terminal():
         "p.say('validation'); p.close()\n"
     )
     master, slave = pty.openpty()  # without rows and columns, like those that Open MPI gives its ranks
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=slave, stderr=slave, env=environment())
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=slave, stderr=slave, env=environment(COLUMNS="90")
+    )
     os.close(slave)
     text = b""
     while True:
@@ -59,12 +61,15 @@ def test_a_bar_on_a_terminal():
     assert "validation" in shown
 
 
-def test_a_launcher_whose_output_is_no_terminal_is_found_out(monkeypatch):
+def test_under_open_mpi_the_launcher_tells_whether_a_person_watches(monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.delenv("OMPI_COMM_WORLD_SIZE", raising=False)
-    assert stdout_is_terminal()
+    monkeypatch.setenv("COLUMNS", "77")
+    assert terminal_columns() == 77
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
-    monkeypatch.setattr(os, "readlink", lambda path: "pipe:[123]")
-    assert not stdout_is_terminal()
-    monkeypatch.setattr(os, "readlink", lambda path: "/dev/pts/3")
-    assert stdout_is_terminal()
+    assert terminal_columns() == 0
+    monkeypatch.setenv("DIST_LLM_TERMINAL_COLUMNS", "88")
+    assert terminal_columns() == 88
+    monkeypatch.delenv("OMPI_COMM_WORLD_SIZE")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    assert terminal_columns() == 0
