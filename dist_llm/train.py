@@ -131,7 +131,11 @@ def _plan(arguments: argparse.Namespace, world_size: int) -> tuple[Config, Path 
             f"step; start at most {config.train.batch_size} ranks or raise --train.batch_size"
         )
     # The configuration is kept with the run, which may be resumed from another folder.
-    paths = {key: str(Path(p).resolve()) for key in ("path", "shards") if (p := getattr(config.data, key)) is not None}
+    paths = {
+        key: str(Path(p).expanduser().resolve())
+        for key in ("path", "shards")
+        if (p := getattr(config.data, key)) is not None
+    }
     return config.replace({"data": paths}), checkpoint
 
 

@@ -7,6 +7,7 @@ special case: every caller does the same with either.
 import os
 import pickle
 import socket
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -149,6 +150,11 @@ class MPIComm(Comm):
 
     def gather(self, value: Any) -> list[Any]:
         """Gather pickled values on every rank."""
+        # MPI waits by asking again and again, at full speed. A rank that waits here may wait for minutes, while rank 0
+        # prepares the data or writes a checkpoint, and should leave it the cores.
+        arrived = self._comm.Ibarrier()
+        while not arrived.Test():
+            time.sleep(0.001)
         return self._comm.allgather(value)
 
     def abort(self, status: int) -> None:

@@ -1,6 +1,7 @@
 """Which cores a rank may use, and how many BLAS threads it therefore runs."""
 
 import os
+import platform
 from dataclasses import dataclass
 
 import psutil
@@ -11,22 +12,21 @@ from dist_llm.parallel.comm import Comm
 
 @dataclass(frozen=True)
 class Placement:
-    """How this rank sits on its host.
+    """How a rank sits on its host.
 
     Attributes
     ----------
-    cores : int
-        Cores this process may run on (its affinity mask).
-    shared : bool
-        Whether other ranks of the host have the same mask.
+    host : str
+    cores : tuple of int
+        Numbers of the cores the rank may run on: its affinity mask.
     threads : int
-        BLAS threads this rank runs.
+        BLAS threads it runs.
     blas : str
-        Name and version of the BLAS library NumPy loaded.
+        Name and version of the BLAS library that NumPy has loaded.
     """
 
-    cores: int
-    shared: bool
+    host: str
+    cores: tuple[int, ...]
     threads: int
     blas: str
 
@@ -41,20 +41,15 @@ def place(comm: Comm, threads: int | None) -> Placement:
         The user's wish; None: the cores of the mask, divided among the ranks of this host that share it. Two ranks
         with two threads each on two cores are three times slower than with one thread each.
     """
-    cores = (
-        frozenset(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else frozenset(range(os.cpu_count() or 1))
-    )
-    # Ranks of one host have one boot time in common; the name of the host alone can be the same in two containers.
-    masks = comm.gather((os.uname().nodename, psutil.boot_time(), cores))
-    mine = masks[comm.rank]
-    sharing = sum(mask == mine for mask in masks)
-    chosen = threads or max(1, len(cores) // sharing)
+    host = platform.node()
+    # macOS knows no affinity.
+    cores = tuple(sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+    sharing = comm.gather((host, cores)).count((host, cores))
     controller = ThreadpoolController().select(user_api="blas")
+    chosen = threads or max(1, len(cores) // sharing)
     controller.limit(limits=chosen)
-    libraries = [f"{lib['internal_api']} {lib.get('version') or ''}".strip() for lib in controller.info()]
-    return Placement(len(cores), sharing > 1, chosen, ", ".join(sorted(set(libraries))) or "unknown")
+    libraries = {f"{lib['internal_api']} {lib.get('version') or ''}".strip() for lib in controller.info()}
+    return Placement(host, cores, chosen, ", ".join(sorted(libraries)) or "unknown BLAS")
 
 
 def memory_bytes() -> int:

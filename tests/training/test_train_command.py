@@ -57,7 +57,7 @@ def test_a_run_leaves_what_it_promises(train, tmp_path):
 
 def test_the_report_names_what_was_chosen(train):
     _, out, _ = train("run", "--train.max_steps=1")
-    for words in ("parameters", "byte tokens", "1 on 1 host", "BLAS thread", "MPI: none", "MB", "run      run"):
+    for words in ("parameters", "byte tokens", "1 on 1 host", "1 BLAS thread, ", "MPI: none", "MB", "run      run"):
         assert words in out, words
 
 
