@@ -37,7 +37,7 @@ class ModelConfig:
     dropout: float = _option(0.0, "probability of dropping an element of the embedding and of each block's outputs")
     norm_eps: float = _option(1e-5, "added to the mean square in RMSNorm")
     rope_theta: float = _option(10000.0, "base of the rotary embedding's wavelengths")
-    init_std: float = _option(0.02, "standard deviation of the initial weights")
+    init_std: float = _option(0.06, "standard deviation of the initial weights")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class OptimConfig:
     """AdamW and its learning-rate schedule."""
 
     lr: float = _option(3e-3, "peak learning rate")
-    min_lr: float = _option(3e-4, "learning rate at the end of the decay")
+    min_lr: float = _option(1e-4, "learning rate at the end of the decay")
     schedule: str = _option("cosine", "what follows the linear warm-up", ("cosine", "wsd", "constant"))
     warmup_steps: int = _option(30, "steps of linear warm-up from 0")
     decay_fraction: float = _option(0.2, "wsd: the share of max_steps, at the end, over which lr falls to min_lr")

@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -65,20 +67,33 @@ def test_a_loss_that_is_not_a_number_stops_the_run(faulty):
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("ranks", [1, 3])
-@pytest.mark.parametrize("to", ["launcher", "rank"])
-def test_a_polite_signal_checkpoints_and_says_how_to_continue(faulty, run, train_arguments, tmp_path, ranks, to):
+@pytest.mark.parametrize(
+    ("ranks", "to", "number"),
+    [
+        (0, "program", signal.SIGINT),
+        (0, "program", signal.SIGTERM),
+        (0, "program", signal.SIGHUP),
+        (1, "launcher", signal.SIGUSR1),
+        (3, "launcher", signal.SIGUSR1),
+        (3, "rank", signal.SIGTERM),
+        (2, "launch/mpirun", signal.SIGINT),
+        (2, "launch/mpirun", signal.SIGTERM),
+        (2, "launch/mpirun", signal.SIGHUP),
+    ],
+)
+def test_a_polite_signal_checkpoints_and_says_how_to_continue(faulty, run, tmp_path, ranks, to, number):
+    if to == "launch/mpirun" and not launcher_is_ours():
+        pytest.skip("this mpirun is not launch/mpirun, and ends its ranks at SIGINT")
     job = faulty(ranks, "slow", "--train.max_steps=1000")
     metrics = tmp_path / "run" / "metrics.jsonl"
     deadline = time.monotonic() + 60
     while not (metrics.exists() and metrics.read_text().count("\n") >= 2):
         assert time.monotonic() < deadline, "no step was finished"
         time.sleep(0.05)
-    if to == "launcher":
-        # Every launcher hands SIGUSR1 on; launch/mpirun makes one of SIGINT and SIGTERM.
-        job.process.send_signal(signal.SIGUSR1)
+    if to == "rank":
+        os.kill(rank_processes(job.process.pid)[-1], number)
     else:
-        os.kill(rank_processes(job.process.pid)[-1], signal.SIGTERM)
+        job.process.send_signal(number)
     result = job.wait(60)
     assert result.returncode == 0, result.stderr
     step = int(re.search(r"stopped after step (\d+) of 1000, checkpoint written", result.stdout)[1])
@@ -88,6 +103,27 @@ def test_a_polite_signal_checkpoints_and_says_how_to_continue(faulty, run, train
     assert state["step"] == step
     again = run(0, "-m", "dist_llm.train", "--resume", "run", f"--train.max_steps={step + 1}")
     assert again.returncode == 0, again.stderr
+
+
+def launcher_is_ours() -> bool:
+    found = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    ours = Path(__file__).parent.parent.parent / "launch" / "mpirun"
+    return found is not None and Path(found).read_bytes() == ours.read_bytes()
+
+
+def test_a_second_signal_ends_a_run_that_does_not_stop(start):
+    if not launcher_is_ours():
+        pytest.skip("this mpirun is not launch/mpirun")
+    stuck = (
+        "import signal, time; signal.signal(signal.SIGUSR1, lambda *_: None); print('up', flush=True); time.sleep(600)"
+    )
+    job = start(2, "-c", stuck)
+    assert [job.process.stdout.readline() for _ in range(2)] == ["up\n"] * 2
+    job.process.send_signal(signal.SIGINT)
+    time.sleep(1.5)
+    assert job.process.poll() is None
+    job.process.send_signal(signal.SIGINT)
+    assert job.wait(30).returncode != 0
 
 
 def rank_processes(launcher: int) -> list[int]:
