@@ -10,7 +10,9 @@ import numpy as np
 from dist_llm.model.functional import softmax_cross_entropy_
 from dist_llm.model.params import Param
 
-CHUNK_LOGITS = 1 << 20  # elements in a chunk: 4 MB in float32
+# Elements in a chunk, 32 MB in float32. Each chunk adds to the whole (V, D) gradient of the weight, which must be worth
+# its while: a chunk of 256 rows of 32k logits is, one of 32 rows took twice as long.
+CHUNK_LOGITS = 1 << 23
 
 
 class LossHead:
@@ -34,10 +36,10 @@ class LossHead:
         targets : ndarray of int, shape (B, T)
         """
         rows, row_targets = h.reshape(-1, h.shape[-1]), targets.ravel()
-        chunks = self._chunks(len(rows))
+        chunks, buffer = self._chunks(rows)
         loss = 0.0
         for chunk in chunks:
-            logits = rows[chunk] @ self.weight.data.T  # (chunk, V)
+            logits = np.matmul(rows[chunk], self.weight.data.T, out=buffer[: len(rows[chunk])])
             loss += softmax_cross_entropy_(logits, row_targets[chunk])
         return loss, (h, targets, logits if len(chunks) == 1 else None)
 
@@ -45,20 +47,22 @@ class LossHead:
         """Return dh of shape (B, T, D)."""
         h, targets, dlogits = cache
         rows, row_targets = h.reshape(-1, h.shape[-1]), targets.ravel()
+        chunks, buffer = self._chunks(rows)
         dh = np.empty_like(rows)
         scale = h.dtype.type(dloss)
-        for chunk in self._chunks(len(rows)):
-            d = dlogits
-            if d is None:
-                d = rows[chunk] @ self.weight.data.T
-                softmax_cross_entropy_(d, row_targets[chunk])
-            # forward was logits = h W^T, so now dW = dlogits^T h and dh = dlogits W; the scale of the loss is put on
-            # these products, which are smaller than the logits
-            self.weight.grad += scale * (d.T @ rows[chunk])
-            np.matmul(d, self.weight.data, out=dh[chunk])
+        for chunk in chunks:
+            if len(chunks) > 1:
+                dlogits = np.matmul(rows[chunk], self.weight.data.T, out=buffer[: len(rows[chunk])])
+                softmax_cross_entropy_(dlogits, row_targets[chunk])
+            # forward was logits = h W^T, so now dW = dlogits^T h and dh = dlogits W; the factor dloss is put on h and on
+            # dh, which are smaller than dlogits and dW
+            self.weight.grad += dlogits.T @ (scale * rows[chunk])
+            np.matmul(dlogits, self.weight.data, out=dh[chunk])
         dh *= scale
         return dh.reshape(h.shape)
 
-    def _chunks(self, n_rows: int) -> list[slice]:
-        size = max(1, CHUNK_LOGITS // self.weight.shape[0])
-        return [slice(start, start + size) for start in range(0, n_rows, size)]
+    def _chunks(self, rows: np.ndarray) -> tuple[list[slice], np.ndarray]:
+        """Cut the rows into chunks, and make room for the logits of one."""
+        size = min(len(rows), max(1, CHUNK_LOGITS // self.weight.shape[0]))
+        chunks = [slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
+        return chunks, np.empty((size, self.weight.shape[0]), rows.dtype)

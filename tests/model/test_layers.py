@@ -189,7 +189,7 @@ def test_loss_head_survives_huge_logits():
 def test_loss_head_never_holds_more_than_a_chunk_of_logits():
     import tracemalloc
 
-    vocab, rows = 32000, 512  # 65 MB of logits in all
+    vocab, rows = 32000, 1024  # 131 MB of logits in all
     store = ParamStore()
     weight = store.declare("weight", (vocab, 8), 1.0)
     store.allocate(np.float32)
@@ -200,4 +200,4 @@ def test_loss_head_never_holds_more_than_a_chunk_of_logits():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert loss == pytest.approx(rows * np.log(vocab))
-    assert peak < 20e6
+    assert peak < 50e6

@@ -8,12 +8,23 @@ from dist_llm.seeding import generator
 
 VOCAB = 61
 
-SMALL = {"dim": 24, "n_layers": 2, "n_heads": 4, "ffn_dim": 40, "max_seq_len": 96, "init_std": 0.2}
+SMALL = {"dim": 24, "n_layers": 2, "n_heads": 4, "ffn_dim": 40, "max_seq_len": 96, "init_std": 0.2, "norm_eps": 1e-5}
 CASES = {
-    "tied": ModelConfig(**SMALL),
+    "tied": ModelConfig(**SMALL, rope_theta=10000.0),
     "untied-grouped": ModelConfig(**SMALL, n_kv_heads=2, tie_embeddings=False, rope_theta=500.0),
 }
-OPTIM = OptimConfig(lr=1e-2, warmup_steps=3, weight_decay=0.1, grad_clip=1.0)
+# Every number is said here: a change of the defaults must not change what the golden files mean.
+OPTIM = OptimConfig(
+    lr=1e-2,
+    min_lr=3e-4,
+    schedule="cosine",
+    warmup_steps=3,
+    beta1=0.9,
+    beta2=0.95,
+    eps=1e-8,
+    weight_decay=0.1,
+    grad_clip=1.0,
+)
 STEPS = 10
 
 
