@@ -14,6 +14,7 @@ from typing import Any
 from dist_llm.command_line import CommandLine, configuration
 from dist_llm.config import SECTIONS, Config, DataConfig
 from dist_llm.data.prepare import open_data, prepare, shard_folder
+from dist_llm.durable import write_text
 from dist_llm.errors import UserError
 from dist_llm.inference.generate import prompt_tokens
 from dist_llm.model.llama import Llama
@@ -39,7 +40,6 @@ from dist_llm.training.run_dir import (
     create_run_dir,
     read_config,
     run_dir_of,
-    write_text,
 )
 from dist_llm.training.trainer import Trainer
 

@@ -8,7 +8,6 @@ renamed at the end. Two preparations at the same time do the work twice, and the
 
 import hashlib
 import json
-import os
 import shutil
 import time
 import uuid
@@ -19,6 +18,7 @@ from dist_llm.config import DataConfig
 from dist_llm.data.corpora import corpus_key, corpus_name, read_corpus
 from dist_llm.data.shards import TokenShards, write_shards
 from dist_llm.data.split import split_documents
+from dist_llm.durable import fsync
 from dist_llm.errors import UserError
 from dist_llm.text import Tokenizer, load_tokenizer, save_tokenizer, train_tokenizer
 
@@ -119,9 +119,9 @@ def _make(folder: Path, config: DataConfig, progress: bool) -> None:
         partial.mkdir(parents=True)
         _write(partial, key, config, progress)
         for path in (*partial.iterdir(), partial):
-            _fsync(path)
+            fsync(path)
         partial.rename(folder)
-        _fsync(folder.parent)
+        fsync(folder.parent)
     except OSError as error:
         # A folder cannot replace one that is not empty: another process was first, and its work is as good.
         if (folder / "meta.json").exists():
@@ -190,12 +190,3 @@ def _read_meta(folder: Path) -> dict[str, Any]:
     except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged: delete the folder and prepare it again") from error
     return meta
-
-
-def _fsync(path: Path) -> None:
-    # A rename may reach the disk before the content does, unless the content is waited for.
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -54,7 +54,7 @@ class LossHead:
             if len(chunks) > 1:
                 dlogits = np.matmul(rows[chunk], self.weight.data.T, out=buffer[: len(rows[chunk])])
                 softmax_cross_entropy_(dlogits, row_targets[chunk])
-            # forward was logits = h W^T, so now dW = dlogits^T h and dh = dlogits W; the factor dloss is put on h and on
+            # forward was logits = h W^T, so now dW = dlogits^T h and dh = dlogits W; dloss is put on h and on
             # dh, which are smaller than dlogits and dW
             self.weight.grad += dlogits.T @ (scale * rows[chunk])
             np.matmul(dlogits, self.weight.data, out=dh[chunk])

@@ -10,7 +10,6 @@ and the position in the data. Only rank 0 reads and writes; nothing is ever pick
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from dist_llm.durable import fsync
 from dist_llm.errors import UserError
 from dist_llm.model.params import ParamStore
 from dist_llm.optim.adamw import AdamW
@@ -66,11 +66,11 @@ def save_checkpoint(run_dir: Path, params: ParamStore, optimizer: AdamW, state: 
         for name in (MODEL, OPTIMIZER):  # safetensors makes its files readable by their owner alone
             shutil.copymode(temporary / STATE, temporary / name)
         for path in (*temporary.iterdir(), temporary):
-            _fsync(path)
+            fsync(path)
         if folder.exists():  # a resumed run has come to a step that an earlier one had reached
             shutil.rmtree(folder)
         temporary.rename(folder)
-        _fsync(folder.parent)
+        fsync(folder.parent)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise UserError(f"cannot write the checkpoint {folder}: {error}") from error
@@ -235,11 +235,3 @@ def _digest(document: Mapping[str, Any]) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

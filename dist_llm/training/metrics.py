@@ -1,9 +1,10 @@
 """``metrics.jsonl``: one JSON object per line, in the order of the steps."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from dist_llm.durable import write_text
 
 FILE = "metrics.jsonl"
 
@@ -22,9 +23,7 @@ class MetricsLog:
     def __init__(self, run_dir: Path, step: int) -> None:
         path = run_dir / FILE
         kept = [record for record in read_metrics(run_dir) if record["step"] <= step]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, record: dict[str, Any]) -> None:

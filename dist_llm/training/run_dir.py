@@ -1,6 +1,5 @@
 """The run folder: where a run writes, and how a run is found again."""
 
-import os
 from pathlib import Path
 
 from dist_llm.config import Config, read_toml
@@ -50,13 +49,6 @@ def create_run_dir(run_dir: str | None) -> Path:
                 number += 1
     except OSError as error:
         raise UserError(f"cannot create the run folder: {error}; choose another with --train.run_dir") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file of the run, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def read_config(run_dir: Path) -> Config:

@@ -146,7 +146,7 @@ def test_a_crash_at_any_moment_leaves_whole_checkpoints_only(tmp_path, monkeypat
 
         return call
 
-    for name in ("save_file", "_sha256", "_fsync"):
+    for name in ("save_file", "_sha256", "fsync"):
         monkeypatch.setattr(checkpoint, name, crashing(getattr(checkpoint, name)))
     monkeypatch.setattr(Path, "rename", crashing(Path.rename))
     crashed = False
