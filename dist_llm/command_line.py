@@ -2,10 +2,10 @@
 
 import argparse
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from dist_llm.config import SECTIONS, Config, parse_value, read_toml
+from dist_llm.config import SECTIONS, Config, parse_value, read_toml, value_type
 from dist_llm.errors import UserError
 from dist_llm.parallel.comm import Comm
 
@@ -40,9 +40,7 @@ class CommandLine(argparse.ArgumentParser):
             for key, f in SECTIONS[section].items():
                 default = "none" if f.default is None else str(f.default).lower() if f.type is bool else f.default
                 meaning = f"{f.metadata['help']} (default: {default!s})".replace("%", "%%")
-                metavar = "|".join(
-                    f.metadata["choices"] or [str(getattr(f.type, "__name__", f.type)).split(" ")[0].upper()]
-                )
+                metavar = "|".join(f.metadata["choices"]) or value_type(f)[0].__name__.upper()
                 name = f"--{section}.{key}"
                 group.add_argument(name, dest=name, default=argparse.SUPPRESS, metavar=metavar, help=meaning)
 
@@ -109,3 +107,14 @@ def configuration(arguments: argparse.Namespace, base: Config | None = None) -> 
         except UserError as error:
             raise UserError(f"{file}: {error}" if str(file) not in str(error) else str(error)) from None
     return config.replace(_overrides(arguments)).validated()
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """Return a type for `add_argument`: whole numbers from `least` on."""
+
+    def parse(text: str) -> int:
+        if not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"takes a whole number from {least} on, not {text!r}")
+        return int(text)
+
+    return parse

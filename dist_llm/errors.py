@@ -4,17 +4,24 @@
 class ReportedError(Exception):
     """Ends the program with its message on stderr.
 
+    Parameters
+    ----------
+    message : str
+    agreed : bool
+        Whether every rank is known to raise it too. If so, all ranks end by themselves; if not, the one that raised it
+        must end the others, which may be waiting for it.
+
     Attributes
     ----------
     status : int
         Exit status of the program.
-    agreed : bool
-        Whether every rank is known to raise it too. If so, all ranks end by themselves; if not, the one that raised it
-        must end the others, which may be waiting for it.
     """
 
     status: int
-    agreed: bool = False
+
+    def __init__(self, message: str, agreed: bool = False) -> None:
+        super().__init__(message)
+        self.agreed = agreed
 
 
 class UserError(ReportedError, ValueError):
@@ -27,3 +34,7 @@ class RunError(ReportedError, RuntimeError):
     """The run went wrong in a way that is understood: its message says what happened and how to go on."""
 
     status = 1
+
+
+class FailedElsewhereError(Exception):
+    """Another rank failed in what all ranks did together, and tells the user; this one ends too, without a word."""

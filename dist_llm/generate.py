@@ -4,8 +4,7 @@ import sys
 import time
 from pathlib import Path
 
-from dist_llm.command_line import CommandLine
-from dist_llm.errors import UserError
+from dist_llm.command_line import CommandLine, whole_number
 from dist_llm.inference.generate import generate, prompt_tokens
 from dist_llm.inference.sampler import Sampler
 from dist_llm.parallel.allocator import keep_freed_memory
@@ -23,24 +22,20 @@ def main(argv: list[str], comm: Comm) -> int:
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder, or one of its checkpoints")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which of a run (default: best)")
     parser.add_argument("--prompt", default="", metavar="TEXT", help="text to continue (default: none)")
-    parser.add_argument("--max-tokens", type=int, default=200, help="tokens to write (default: 200)")
+    parser.add_argument("--max-tokens", type=whole_number(0), default=200, help="tokens to write (default: 200)")
     parser.add_argument("--temperature", type=float, default=0.8, help="0: always the likeliest token (default: 0.8)")
-    parser.add_argument("--top-k", type=int, default=0, help="only the k likeliest tokens; 0: all (default: 0)")
+    parser.add_argument("--top-k", type=whole_number(0), default=0, help="only the k likeliest; 0: all (default: 0)")
     parser.add_argument("--top-p", type=float, default=0.95, help="only the likeliest, to this sum (default: 0.95)")
-    parser.add_argument("--seed", type=int, default=1, help="another seed, another text (default: 1)")
-    parser.add_argument("--threads", type=int, default=1, help="BLAS threads (default: 1, best for small models)")
+    parser.add_argument("--seed", type=whole_number(0), default=1, help="another seed, another text (default: 1)")
+    parser.add_argument("--threads", type=whole_number(1), default=1, help="BLAS threads (default: 1)")
     arguments = parser.parse_on_rank_0(argv, comm)
     if arguments is None:
         return 0
 
     def write() -> None:
-        for name in ("max_tokens", "seed"):
-            if getattr(arguments, name) < 0:
-                raise UserError(f"--{name.replace('_', '-')} must not be negative, not {getattr(arguments, name)}")
         sampler = Sampler(arguments.temperature, arguments.top_k, arguments.top_p)
-        model, tokenizer, _, _ = load_run(arguments.run, arguments.checkpoint)
+        model, tokenizer, _, _ = load_run(arguments.run.expanduser(), arguments.checkpoint)
         prompt = prompt_tokens(tokenizer, arguments.prompt)
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a model may write what no terminal can
         print(arguments.prompt, end="", flush=True)
         decoder, count, start = StreamDecoder(tokenizer), 0, time.perf_counter()
         rng = generator(arguments.seed, "generate")

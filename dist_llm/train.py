@@ -5,7 +5,6 @@ python -m dist_llm.train --resume runs/run-001
 """
 
 import argparse
-import dataclasses
 import shlex
 import sys
 from pathlib import Path
@@ -13,7 +12,9 @@ from typing import Any
 
 from dist_llm.command_line import CommandLine, configuration
 from dist_llm.config import SECTIONS, Config, DataConfig
+from dist_llm.data.loader import Loader, validation_windows
 from dist_llm.data.prepare import open_data, prepare, shard_folder
+from dist_llm.data.shards import TokenShards
 from dist_llm.durable import write_text
 from dist_llm.errors import UserError
 from dist_llm.inference.generate import prompt_tokens
@@ -24,7 +25,7 @@ from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import place
 from dist_llm.parallel.program import run
 from dist_llm.seeding import generator
-from dist_llm.text import load_tokenizer, save_tokenizer
+from dist_llm.text import Tokenizer, load_tokenizer, save_tokenizer
 from dist_llm.training.checkpoint import (
     find_checkpoint,
     load_checkpoint,
@@ -61,16 +62,15 @@ def main(argv: list[str], comm: Comm) -> int:
 
     shards = comm.on_rank_0(lambda: _prepare_and_verify(config.data))
     tokenizer, train_tokens, val_tokens = comm.on_every_rank(lambda: open_data(shards))
-    config = comm.on_rank_0(lambda: _fit_to_data(config, tokenizer.vocab_size, len(train_tokens), len(val_tokens)))
-    assert config.model.vocab_size is not None
-    model = Llama(config.model, config.model.vocab_size)
+    vocab_size = comm.on_rank_0(lambda: _check_data(config, tokenizer, val_tokens))
+    config = config.replace({"model": {"vocab_size": vocab_size}})
+    loader = comm.on_every_rank(
+        lambda: Loader(train_tokens, config.train.batch_size, config.model.max_seq_len, config.train.seed)
+    )
+    model = Llama(config.model, vocab_size)
     optimizer = AdamW(model.params, config.optim)
 
     def start() -> tuple[Path, int]:
-        if config.log.sample_prompt is not None:
-            prompt_tokens(
-                tokenizer, config.log.sample_prompt
-            )  # a prompt outside the vocabulary is refused now, not later
         if checkpoint is not None:
             run_dir = run_dir_of(checkpoint)
             if load_tokenizer(run_dir / TOKENIZER).fingerprint != tokenizer.fingerprint:
@@ -88,15 +88,11 @@ def main(argv: list[str], comm: Comm) -> int:
         return run_dir, 0
 
     run_dir, step = comm.on_rank_0(start)
-    trainer = Trainer(config, comm, model, optimizer, tokenizer, train_tokens, val_tokens, run_dir, step)
+    trainer = Trainer(config, comm, model, optimizer, tokenizer, loader, val_tokens, run_dir, step)
     report = startup_report(config, model, len(train_tokens), len(val_tokens), shards, comm, placement)
     if comm.rank == 0:
-        print(
-            report,
-            f"run      {run_dir}" + f", continued after step {step}" * (step > 0),
-            sep="\n",
-            flush=True,
-        )
+        continued = f", continued after step {step}" if step else ""
+        print(f"{report}\nrun      {run_dir}{continued}", flush=True)
     evaluation = trainer.train()
     if comm.rank == 0:
         _say_goodbye(run_dir, trainer, evaluation is not None, comm.size)
@@ -107,12 +103,12 @@ def _plan(arguments: argparse.Namespace, world_size: int) -> tuple[Config, Path 
     """Return the configuration, and the checkpoint to continue from if there is one."""
     checkpoint = None
     if arguments.resume is None:
-        config = configuration(arguments)
+        config = _with_full_paths(configuration(arguments))
         check_run_dir_is_free(config.train.run_dir)
     else:
-        checkpoint = find_checkpoint(Path(arguments.resume))
+        checkpoint = find_checkpoint(Path(arguments.resume).expanduser())
         saved = read_config(run_dir_of(checkpoint))
-        config = configuration(arguments, saved)
+        config = _with_full_paths(configuration(arguments, saved))
         for name in FIXED:
             was, now = _value(saved, name), _value(config, name)
             if name == "train.run_dir" and now not in (was, None):
@@ -130,13 +126,14 @@ def _plan(arguments: argparse.Namespace, world_size: int) -> tuple[Config, Path 
             f"{world_size} ranks but train.batch_size={config.train.batch_size}: every rank needs a sequence of each "
             f"step; start at most {config.train.batch_size} ranks or raise --train.batch_size"
         )
-    # The configuration is kept with the run, which may be resumed from another folder.
-    paths = {
-        key: str(Path(p).expanduser().resolve())
-        for key in ("path", "shards")
-        if (p := getattr(config.data, key)) is not None
-    }
-    return config.replace({"data": paths}), checkpoint
+    return config, checkpoint
+
+
+def _with_full_paths(config: Config) -> Config:
+    """Return the configuration with paths that hold from another folder too, where the run may be resumed."""
+    data = {k: str(Path(p).expanduser().resolve()) for k in ("path", "shards") if (p := getattr(config.data, k))}
+    run_dir = config.train.run_dir and str(Path(config.train.run_dir).expanduser())
+    return config.replace({"data": data, "train": {"run_dir": run_dir}})
 
 
 def _value(config: Config, name: str) -> Any:
@@ -147,29 +144,23 @@ def _value(config: Config, name: str) -> Any:
 def _prepare_and_verify(config: DataConfig) -> Path:
     """Return the folder of shards, every byte of which has been read and found to be what was written."""
     if not shard_folder(config).exists():
-        print(
-            f"preparing {config.path or config.corpus}, once; the tokens are kept in {shard_folder(config)}", flush=True
-        )
+        text = config.path or config.corpus
+        print(f"preparing {text}, once; the tokens are kept in {shard_folder(config)}", flush=True)
     folder = prepare(config, progress=terminal_columns() > 0)
     for shards in open_data(folder)[1:]:
         shards.verify()
     return folder
 
 
-def _fit_to_data(config: Config, vocab_size: int, n_train: int, n_val: int) -> Config:
-    """Return the configuration with the vocabulary's size filled in, after checking that the text is enough."""
-    model = config.model
-    if model.vocab_size is not None and model.vocab_size < vocab_size:
-        raise UserError(f"model.vocab_size={model.vocab_size} is less than the tokenizer's {vocab_size}")
-    if n_train < model.max_seq_len + 1:
-        raise UserError(
-            f"the training text has {n_train} tokens, fewer than a sequence of model.max_seq_len={model.max_seq_len} "
-            "and the token after it: give more text or a shorter --model.max_seq_len"
-        )
-    if n_val < 2:
-        raise UserError(f"the validation text has {n_val} tokens: give more text or raise --data.val_fraction")
-    filled: dict[str, Any] = {"vocab_size": model.vocab_size or vocab_size}
-    return dataclasses.replace(config, model=dataclasses.replace(model, **filled))
+def _check_data(config: Config, tokenizer: Tokenizer, val_tokens: TokenShards) -> int:
+    """Return the size of the model's vocabulary, after checking that the tokens and the configuration fit."""
+    vocab_size = config.model.vocab_size or tokenizer.vocab_size
+    if vocab_size < tokenizer.vocab_size:
+        raise UserError(f"model.vocab_size={vocab_size} is less than the tokenizer's {tokenizer.vocab_size}")
+    validation_windows(val_tokens, config.model.max_seq_len)
+    if config.log.sample_prompt is not None:
+        prompt_tokens(tokenizer, config.log.sample_prompt)
+    return vocab_size
 
 
 def _say_goodbye(run_dir: Path, trainer: Trainer, finished: bool, ranks: int) -> None:
@@ -179,9 +170,8 @@ def _say_goodbye(run_dir: Path, trainer: Trainer, finished: bool, ranks: int) ->
         print(f"  python -m dist_llm.generate {folder} --prompt 'The '", flush=True)
     else:
         launcher = f"mpirun -n {ranks} " if ranks > 1 else ""
-        print(
-            f"stopped after step {trainer.step} of {trainer.config.train.max_steps}, checkpoint written; continue with"
-        )
+        steps = f"step {trainer.step} of {trainer.config.train.max_steps}"
+        print(f"stopped after {steps}, checkpoint written; continue with")
         print(f"  {launcher}python -m dist_llm.train --resume {folder}", flush=True)
 
 

@@ -1,4 +1,3 @@
-import dataclasses
 import tomllib
 
 import pytest
@@ -15,7 +14,8 @@ def test_toml_round_trip():
     config = Config().replace(
         {
             "model": {"dim": 64, "n_kv_heads": 2, "tie_embeddings": False, "dropout": 0},
-            "data": {"path": 'a "quoted" \\ päth\n.txt'},
+            "data": {"path": 'a "quoted" \\ päth\n\x7f\x01.txt'},
+            "log": {"sample_prompt": ""},
             "optim": {"lr": 1, "min_lr": 1e-05},
         }
     )
@@ -93,11 +93,15 @@ def test_wrong_values_from_the_command_line(name, text):
         ("model.n_layers", 0, "model.n_layers must be above 0, not 0"),
         ("model.dropout", 1.0, "model.dropout must be below 1, not 1.0"),
         ("model.dropout", -0.1, "model.dropout must not be negative"),
-        ("model.dropout", float("nan"), "model.dropout must not be negative, not nan"),
+        ("model.dropout", float("nan"), "model.dropout must be a finite number, not nan"),
         ("data.val_fraction", 0.0, "data.val_fraction must be above 0"),
-        ("optim.lr", float("nan"), "optim.lr must be above 0, not nan"),
-        ("optim.min_lr", 1.0, "optim.min_lr=1.0 is above optim.lr=0.003"),
-        ("optim.decay_fraction", 0.0, "optim.decay_fraction must lie in"),
+        ("optim.lr", float("nan"), "optim.lr must be a finite number, not nan"),
+        ("optim.grad_clip", float("inf"), "optim.grad_clip must be a finite number, not inf"),
+        ("optim.lr", 10**400, "optim.lr must be a finite number"),
+        ("optim.min_lr", 1.0, "optim.min_lr=1.0 is above optim.lr=0.003: lower --optim.min_lr too"),
+        ("optim.decay_fraction", 1.5, "optim.decay_fraction must lie in"),
+        ("data.path", "", "data.path is empty: give it a value or leave it out"),
+        ("log.sample_prompt", "a\udcff", "log.sample_prompt is not valid UTF-8"),
         ("train.seed", -1, "train.seed must not be negative, not -1"),
         ("train.run_dir", "", "train.run_dir is empty"),
         ("parallel.threads", 0, "parallel.threads must be above 0, not 0"),
@@ -105,10 +109,8 @@ def test_wrong_values_from_the_command_line(name, text):
 )
 def test_values_that_do_not_fit(name, value, message):
     section, key = name.split(".")
-    config = Config()
-    part = dataclasses.replace(getattr(config, section), **{key: value})
     with pytest.raises(UserError, match=message):
-        dataclasses.replace(config, **{section: part}).validated()
+        Config().replace({section: {key: value}}).validated()
 
 
 def test_files_that_are_no_toml(tmp_path):

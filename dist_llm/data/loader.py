@@ -21,7 +21,9 @@ from dist_llm.seeding import generator
 
 
 class Tokens(Protocol):
-    """What is read from: `TokenShards`, or anything with a length and a slice."""
+    """What is read from: `TokenShards`, or anything with a length, a slice and a fingerprint."""
+
+    fingerprint: str
 
     def __len__(self) -> int:
         """Return the number of tokens."""

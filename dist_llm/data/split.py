@@ -19,7 +19,7 @@ def split_documents(documents: Sequence[str], val_fraction: float) -> tuple[list
     Parameters
     ----------
     documents : sequence of str
-        Exact duplicates are dropped, the first one stays.
+        Of documents that differ at most in white space around them, only the first stays.
     val_fraction : float
         Share of the characters for validation, in [0, 1).
 
@@ -29,14 +29,17 @@ def split_documents(documents: Sequence[str], val_fraction: float) -> tuple[list
         Each in the original order. With n characters left after dropping duplicates, train has
         ``floor(n * (1 - val_fraction))`` of them.
     """
-    unique = list(dict.fromkeys(documents))
+    first_of: dict[str, str] = {}
+    for text in documents:
+        first_of.setdefault(text.strip(), text)
+    unique = list(first_of.values())
     n_characters = sum(map(len, unique))
     # In binary 1 - 0.9 is a little less than 0.1, and that share of ten characters would round down to none;
     # the fraction of the decimal digits that the user wrote is exact.
     wanted = n_characters - int(n_characters * (1 - Fraction(str(val_fraction))))
 
     train_length = [len(text) for text in unique]
-    for i in sorted(range(len(unique)), key=lambda i: hashlib.sha256(unique[i].encode()).digest()):
+    for i in sorted(range(len(unique)), key=lambda i: hashlib.sha256(unique[i].strip().encode()).digest()):
         taken = min(len(unique[i]), wanted)
         train_length[i] -= taken
         wanted -= taken

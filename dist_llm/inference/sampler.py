@@ -50,7 +50,8 @@ class Sampler:
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Return the float64 probabilities of shape (V,) from which `sample` draws; temperature above 0."""
         # The maximum is subtracted before the division, which a tiny temperature would otherwise carry to infinity.
-        p = np.exp((logits.astype(np.float64) - logits.max()) / self.temperature)
+        with np.errstate(over="ignore"):  # minus infinity is right for all others
+            p = np.exp((logits.astype(np.float64) - logits.max()) / self.temperature)
         order = np.argsort(-p, kind="stable")
         if self.top_k:
             p[order[self.top_k :]] = 0

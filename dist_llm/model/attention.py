@@ -23,7 +23,7 @@ from dist_llm.model.rope import rotate, rotate_backward
 QUERY_BLOCK = 64  # queries in a tile: measured best of 32, 64, 128 and 256 at T = 256
 
 
-class LayerKVCache(Protocol):
+class KeysAndValues(Protocol):
     """What `Attention.decode` needs of a cache: the keys and values of the positions so far."""
 
     def append(self, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -92,7 +92,7 @@ class Attention:
         dx += self.v_proj.backward(dv.reshape(B, T, -1), v_cache)
         return dx
 
-    def decode(self, x: np.ndarray, start: int, kv_cache: LayerKVCache) -> np.ndarray:
+    def decode(self, x: np.ndarray, start: int, kv_cache: KeysAndValues) -> np.ndarray:
         """Attend from t new positions to all so far, whose keys and values are cached: (B, t, D) to (B, t, D)."""
         B, t, D = x.shape
         q = rotate(self._split(self.q_proj.forward(x)[0]), self.scaled_turns[start : start + t])

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dist_llm.model.attention import Attention, LayerKVCache
+from dist_llm.model.attention import Attention, KeysAndValues
 from dist_llm.model.functional import dropout, dropout_backward
 from dist_llm.model.params import ParamStore
 from dist_llm.model.rmsnorm import RMSNorm
@@ -57,7 +57,7 @@ class Block:
         dx += self.input_layernorm.backward(dh, norm1)
         return dx
 
-    def decode(self, x: np.ndarray, start: int, kv_cache: LayerKVCache) -> np.ndarray:
+    def decode(self, x: np.ndarray, start: int, kv_cache: KeysAndValues) -> np.ndarray:
         """`forward` for t new positions behind the `start` cached ones: (B, t, D) to (B, t, D)."""
         x = x + self.self_attn.decode(self.input_layernorm.forward(x)[0], start, kv_cache)
         return x + self.mlp.forward(self.post_attention_layernorm.forward(x)[0])[0]

@@ -1,4 +1,4 @@
-"""Mathematics without parameters, each as a pure pair of functions: forward, and backward beside it."""
+"""Mathematics without parameters: pure functions, backward beside forward. A name that ends in _ works in place."""
 
 import numpy as np
 
@@ -26,12 +26,12 @@ def silu_multiply(gate: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, tuple]:
     """
     s = sigmoid(gate)
     silu = gate * s
-    return silu * up, (gate, up, s, silu)
+    return silu * up, (up, s, silu)
 
 
 def silu_multiply_backward(dh: np.ndarray, cache: tuple) -> tuple[np.ndarray, np.ndarray]:
     """Return (dgate, dup) of `silu_multiply`."""
-    _, up, s, silu = cache
+    up, s, silu = cache
     # forward was h = silu(gate) * up, so now ...
     dup = dh * silu
     # ... and silu'(g) = s + g s (1 - s) = s + silu (1 - s)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dist_llm.config import ModelConfig
-from dist_llm.model.attention import LayerKVCache
+from dist_llm.model.attention import KeysAndValues
 from dist_llm.model.block import Block, Generators
 from dist_llm.model.embedding import Embedding
 from dist_llm.model.functional import dropout, dropout_backward
@@ -121,7 +121,7 @@ class Llama:
         h, _ = self.forward(tokens)
         return h @ self.loss_head.weight.data.T
 
-    def decode(self, tokens: np.ndarray, start: int, kv_cache: Sequence[LayerKVCache]) -> np.ndarray:
+    def decode(self, tokens: np.ndarray, start: int, kv_cache: Sequence[KeysAndValues]) -> np.ndarray:
         """Return the logits (B, V) after t new tokens that follow ``start`` cached ones.
 
         Parameters
@@ -129,7 +129,7 @@ class Llama:
         tokens : ndarray of int, shape (B, t)
         start : int
             Positions already in `kv_cache`; start + t at most ``max_seq_len``.
-        kv_cache : sequence of LayerKVCache
+        kv_cache : sequence of KeysAndValues
             One per layer.
         """
         x, _ = self.embed_tokens.forward(tokens)

@@ -13,16 +13,16 @@ def global_norm(grad: np.ndarray) -> float:
     return math.sqrt(sum(float(np.dot(chunk, chunk)) for chunk in chunks))
 
 
-def clip_grad_norm_(grad: np.ndarray, max_norm: float) -> float:
-    """Scale `grad` in place so that its norm is at most `max_norm`, and return the norm it had.
+def clip_(grad: np.ndarray, norm: float, max_norm: float) -> None:
+    """Scale `grad` in place so that its norm is at most `max_norm`.
 
     Parameters
     ----------
     grad : ndarray of shape (P,)
+    norm : float
+        The norm it has.
     max_norm : float
         0 leaves the gradient alone.
     """
-    norm = global_norm(grad)
-    if 0 < max_norm < norm < math.inf:
+    if 0 < max_norm < norm:
         grad *= grad.dtype.type(max_norm / norm)
-    return norm

@@ -17,7 +17,9 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):
         return False
-    mallopt(M_MMAP_THRESHOLD, 1 << 30)
+    # Older versions of glibc take no more than 32 MB, and setting anything ends glibc's own adaptation: all or nothing.
+    if not (mallopt(M_MMAP_THRESHOLD, 1 << 30) or mallopt(M_MMAP_THRESHOLD, 1 << 25)):
+        return False
     mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
     mallopt(M_TOP_PAD, 64 << 20)
     return True

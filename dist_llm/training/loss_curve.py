@@ -28,7 +28,7 @@ def draw_loss_curve(run_dir: Path) -> Path | None:
         axes.plot(*zip(*val, strict=True), color="tab:orange", marker="o", markersize=3, label=label)
     axes.set_xlabel("tokens seen")
     axes.set_ylabel("loss (nats per token)")
-    axes.set_title(run_dir.name)
+    axes.set_title(run_dir.name, parse_math=False)
     axes.xaxis.set_major_formatter(_tokens)
     axes.grid(alpha=0.3)
     axes.legend()

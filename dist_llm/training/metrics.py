@@ -1,5 +1,6 @@
 """``metrics.jsonl``: one JSON object per line, in the order of the steps."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,13 @@ class MetricsLog:
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """Return the records of a run; none if there is no file. A last line cut off by a crash is left out."""
+    """Return the records of a run; none if there is no file. A line that a crash has damaged is left out."""
     try:
-        lines = (run_dir / FILE).read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = (run_dir / FILE).read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    records = []
+    for line in lines:
+        with contextlib.suppress(json.JSONDecodeError):
+            records.append(json.loads(line))
+    return [record for record in records if isinstance(record, dict) and "step" in record]

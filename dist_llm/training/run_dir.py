@@ -1,9 +1,12 @@
 """The run folder: where a run writes, and how a run is found again."""
 
+import contextlib
+import itertools
 from pathlib import Path
 
 from dist_llm.config import Config, read_toml
 from dist_llm.errors import UserError
+from dist_llm.training.checkpoint import is_checkpoint
 
 CONFIG, TOKENIZER = "config.toml", "tokenizer.json"
 
@@ -36,19 +39,24 @@ def create_run_dir(run_dir: str | None) -> Path:
     """
     check_run_dir_is_free(run_dir)
     try:
-        if run_dir is not None:
-            Path(run_dir).mkdir(parents=True, exist_ok=True)
-            return Path(run_dir)
-        number = 1
-        while True:
-            folder = Path("runs") / f"run-{number:03d}"
-            try:
-                folder.mkdir(parents=True)
-                return folder
-            except FileExistsError:
-                number += 1
+        if run_dir is None:
+            return _next_numbered()
+        folder = Path(run_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        # Of two runs that start at the same time, the one that makes this file has the folder.
+        (folder / CONFIG).touch(exist_ok=False)
+        return folder
     except OSError as error:
         raise UserError(f"cannot create the run folder: {error}; choose another with --train.run_dir") from error
+
+
+def _next_numbered() -> Path:
+    for number in itertools.count(1):
+        folder = Path("runs") / f"run-{number:03d}"
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError  # there is always a next number
 
 
 def read_config(run_dir: Path) -> Config:
@@ -66,4 +74,6 @@ def read_config(run_dir: Path) -> Config:
 
 def run_dir_of(path: Path) -> Path:
     """Return the run folder of a run folder or of one of its checkpoints."""
-    return path.parent.parent if path.parent.name == "checkpoints" else path
+    if not is_checkpoint(path):
+        return path
+    return path.parent.parent if path.parent.name == "checkpoints" else path.resolve().parent.parent

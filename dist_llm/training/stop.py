@@ -19,13 +19,17 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.received = False
-        self._previous = {number: signal.signal(number, self._receive) for number in self.SIGNALS}
+        # A signal that is ignored (nohup does that to SIGHUP) stays so.
+        found = {number: signal.getsignal(number) for number in self.SIGNALS}
+        self._previous = {int(n): handler for n, handler in found.items() if handler not in (signal.SIG_IGN, None)}
+        for number in self._previous:
+            signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: types.FrameType | None) -> None:
         self.received = True
-        # A launcher may pass SIGUSR1 on several times; its default action would kill the rank.
+        # A launcher may pass SIGUSR1 on several times; its usual effect would kill the rank.
         if number != signal.SIGUSR1:
-            signal.signal(number, self._previous[signal.Signals(number)])
+            signal.signal(number, self._previous[number])
 
     def close(self) -> None:
         """Put the previous handlers back."""

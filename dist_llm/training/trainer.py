@@ -7,6 +7,7 @@ all ranks clip and update alike, and stay replicas of each other.
 
 import hashlib
 import math
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,19 @@ import numpy as np
 from dist_llm.config import Config
 from dist_llm.data.loader import Loader, share
 from dist_llm.data.shards import TokenShards
+from dist_llm.durable import write_text
 from dist_llm.errors import RunError
 from dist_llm.inference.generate import generate, prompt_tokens
 from dist_llm.inference.sampler import Sampler
 from dist_llm.model.llama import Llama
 from dist_llm.optim.adamw import AdamW
-from dist_llm.optim.clip import clip_grad_norm_
+from dist_llm.optim.clip import clip_, global_norm
 from dist_llm.optim.schedule import learning_rate
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import memory_bytes
 from dist_llm.seeding import generator
 from dist_llm.text import Tokenizer
-from dist_llm.training.checkpoint import list_checkpoints, prune_checkpoints, read_state, save_checkpoint
+from dist_llm.training.checkpoint import list_checkpoints, prune_checkpoints, save_checkpoint, val_loss
 from dist_llm.training.evaluation import Evaluation, evaluate
 from dist_llm.training.loss_curve import draw_loss_curve
 from dist_llm.training.metrics import MetricsLog
@@ -47,7 +49,9 @@ class Trainer:
     model, optimizer
         Filled on rank 0, either freshly or from a checkpoint; the other ranks receive them.
     tokenizer : Tokenizer
-    train_tokens, val_tokens : TokenShards
+    loader : Loader
+        Of the training tokens.
+    val_tokens : TokenShards
     run_dir : Path
         Exists on rank 0; the other ranks never touch it.
     step : int
@@ -61,19 +65,16 @@ class Trainer:
         model: Llama,
         optimizer: AdamW,
         tokenizer: Tokenizer,
-        train_tokens: TokenShards,
+        loader: Loader,
         val_tokens: TokenShards,
         run_dir: Path,
         step: int = 0,
     ) -> None:
         self.config, self.comm, self.model, self.optimizer = config, comm, model, optimizer
-        self.tokenizer, self.train_tokens, self.val_tokens = tokenizer, train_tokens, val_tokens
+        self.tokenizer, self.loader, self.val_tokens = tokenizer, loader, val_tokens
         self.run_dir, self.step = run_dir, step
-        self.loader = Loader(train_tokens, config.train.batch_size, config.model.max_seq_len, config.train.seed)
         self.tokens_per_step = config.train.batch_size * config.model.max_seq_len
-        first = int(val_tokens.read(0, 1)[0])
-        self.val_bytes = val_tokens.n_bytes - len(tokenizer.token_bytes[first])
-        self.best_val_loss = comm.on_rank_0(self._best_val_loss_so_far)
+        self.best_val_loss = comm.on_rank_0(lambda: min(map(val_loss, list_checkpoints(run_dir)), default=math.inf))
         for array in (model.params.data, optimizer.m, optimizer.v):
             comm.broadcast_(array)
         optimizer.steps = step
@@ -119,7 +120,7 @@ class Trainer:
                 if last or best or _due(self.step, train.checkpoint_interval):
                     self._checkpoint(evaluation)
                 if root and (last or evaluation):
-                    draw_loss_curve(self.run_dir)
+                    self._draw_loss_curve(progress)
         finally:
             progress.close()
             stop.close()
@@ -133,16 +134,21 @@ class Trainer:
         params.grad[...] = 0
         loss_sum = self._accumulate_gradients()
         self.comm.all_reduce_(params.grad)
-        # The small things that every rank must know, in one reduction: the loss, the wish to stop, each rank's memory.
-        shared = np.zeros(2 + self.comm.size)
-        shared[:2] = loss_sum, stop_received
-        shared[2 + self.comm.rank] = memory_bytes()
+        # What all ranks must know alike, in one more reduction: the loss, the norm of the gradient (as rank 0 has it),
+        # the wish to stop, each rank's memory.
+        shared = np.zeros(3 + self.comm.size)
+        shared[:3] = loss_sum, global_norm(params.grad) * (self.comm.rank == 0), stop_received
+        shared[3 + self.comm.rank] = memory_bytes()
         self.comm.all_reduce_(shared)
-        loss = float(shared[0]) / self.tokens_per_step
-        lr = learning_rate(self.step, self.config.train.max_steps, self.config.optim)
-        grad_norm = clip_grad_norm_(params.grad, self.config.optim.grad_clip)
+        loss, grad_norm = float(shared[0]) / self.tokens_per_step, float(shared[1])
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            self.comm.on_every_rank(self._fail_not_finite)
+            raise RunError(
+                f"the loss or gradient of step {self.step + 1} is not a finite number: lower --optim.lr or raise "
+                f"--optim.warmup_steps{self._way_back()}",
+                agreed=True,
+            )
+        lr = learning_rate(self.step, self.config.train.max_steps, self.config.optim)
+        clip_(params.grad, grad_norm, self.config.optim.grad_clip)
         self.optimizer.step(lr)
         self.step += 1
         record = {
@@ -151,9 +157,9 @@ class Trainer:
             "loss": loss,
             "lr": lr,
             "grad_norm": grad_norm,
-            "rss_bytes": [int(memory) for memory in shared[2:]],
+            "rss_bytes": [int(memory) for memory in shared[3:]],
         }
-        return record, bool(shared[1])
+        return record, bool(shared[2])
 
     def _accumulate_gradients(self) -> float:
         """Add up this rank's share of the batch, micro-batch by micro-batch; return its summed loss in nats."""
@@ -169,12 +175,15 @@ class Trainer:
                 rngs = [generator(train.seed, "dropout", self.step, place) for place in places]
             loss, cache = self.model.loss(tokens[micro], targets[micro], rngs)
             self.model.loss_backward(1 / self.tokens_per_step, cache)
+            del cache  # or it would still be there while the next forward pass fills another
             loss_sum += loss
         return loss_sum
 
     def _evaluate(self, record: dict[str, Any], progress: Progress) -> Evaluation:
         start = time.perf_counter()
-        evaluation = evaluate(self.model, self.val_tokens, self.val_bytes, self.comm)
+        evaluation = evaluate(
+            self.model, self.val_tokens, self.tokenizer, self.comm, self.config.train.micro_batch_size
+        )
         record["val_loss"] = evaluation.loss
         record["val_perplexity"] = evaluation.perplexity
         record["val_bits_per_byte"] = evaluation.bits_per_byte
@@ -189,7 +198,7 @@ class Trainer:
         return evaluation
 
     def _sample(self) -> str:
-        """Let the model write, and keep what it wrote in samples.txt."""
+        """Let the model write, and keep what it wrote."""
         log = self.config.log
         if not log.sample_tokens:
             return ""
@@ -201,9 +210,16 @@ class Trainer:
         tokens = generate(self.model, self.tokenizer, prompt, log.sample_tokens, sampler, rng)
         # A young model may write bytes that are no text, even half a surrogate pair, which no file or terminal takes.
         text = self.tokenizer.decode([*prompt, *tokens]).encode(errors="replace").decode()
-        with (self.run_dir / "samples.txt").open("a", encoding="utf-8") as file:
-            file.write(f"--- step {self.step}\n{text}\n\n")
+        folder = self.run_dir / "samples"
+        folder.mkdir(exist_ok=True)
+        write_text(folder / f"step-{self.step:08d}.txt", text)
         return text
+
+    def _draw_loss_curve(self, progress: Progress) -> None:
+        try:
+            draw_loss_curve(self.run_dir)
+        except Exception as error:  # whatever is wrong with matplotlib here, a picture is not worth a run
+            progress.say(f"no loss.png: {type(error).__name__}: {error}")
 
     def _checkpoint(self, evaluation: Evaluation | None) -> None:
         if evaluation is not None:
@@ -213,7 +229,7 @@ class Trainer:
             "tokens": self.step * self.tokens_per_step,
             "val_loss": None if evaluation is None else evaluation.loss,
             "seed": self.config.train.seed,
-            "train_tokens": self.train_tokens.fingerprint,
+            "train_tokens": self.loader.tokens.fingerprint,
         }
 
         def write() -> None:
@@ -226,26 +242,18 @@ class Trainer:
         """Compare the ranks' parameters, every bit of them."""
         digests = self.comm.gather(hashlib.blake2b(self.model.params.data.data).hexdigest())
         different = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
-
-        def fail() -> None:
+        if different:
             raise RunError(
                 f"after step {self.step} the parameters of rank {', '.join(map(str, different))} differ from those of "
-                f"rank 0: the replicas have come apart (faulty memory, or unlike machines or libraries?); "
-                f"--resume {self.run_dir} goes back to the last checkpoint"
+                "rank 0: the replicas have come apart (faulty memory, or unlike machines or libraries?)"
+                + self._way_back(),
+                agreed=True,
             )
 
-        if different:
-            self.comm.on_every_rank(fail)
-
-    def _fail_not_finite(self) -> None:
-        raise RunError(
-            f"the loss or gradient of step {self.step + 1} is not a finite number: lower --optim.lr or raise "
-            f"--optim.warmup_steps; --resume {self.run_dir} goes back to the last checkpoint"
-        )
-
-    def _best_val_loss_so_far(self) -> float:
-        losses = (read_state(folder)["val_loss"] for folder in list_checkpoints(self.run_dir))
-        return min((loss for loss in losses if loss is not None), default=math.inf)
+    def _way_back(self) -> str:
+        if not self.comm.on_rank_0(lambda: list_checkpoints(self.run_dir)):
+            return ""
+        return f"; --resume {shlex.quote(str(self.run_dir))} goes back to the last checkpoint"
 
 
 def _due(step: int, interval: int) -> bool:

@@ -39,7 +39,7 @@ def test_documents_are_held_out_whole_by_the_hash_of_their_text():
     assert length(train) == total * 7 // 10
     assert length(train) + length(val) == total
 
-    by_hash = sorted(documents, key=lambda text: hashlib.sha256(text.encode()).hexdigest())
+    by_hash = sorted(documents, key=lambda text: hashlib.sha256(text.strip().encode()).hexdigest())
     whole = [text for text in val if text in documents]
     assert sorted(whole) == sorted(by_hash[: len(whole)])
     # The next one in that order is the border: its head was trained on, its tail is the one other document.
@@ -77,3 +77,10 @@ def test_the_order_of_the_corpus_does_not_decide():
 
 def test_nothing_of_nothing():
     assert split_documents([], 0.1) == ([], [])
+
+
+def test_copies_that_differ_only_in_the_white_space_around_them_are_copies():
+    documents = [synthetic(60, seed=i).strip() for i in range(40)]
+    copies = [end.join(["", text, ""]) for text, end in zip(documents, ["\n", "\r\n", " ", "\n\n"] * 10, strict=True)]
+    train, val = split_documents(documents + copies, 0.2)
+    assert length(train) + length(val) == length(documents)

@@ -28,16 +28,30 @@ def test_without_a_launcher_there_is_no_mpi():
     assert isinstance(connect(), SerialComm)
 
 
-def test_a_launcher_without_mpi4py_is_an_error_and_not_four_trainings(monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [ImportError("No module named 'mpi4py'"), RuntimeError("cannot load MPI library\nlibmpi.so.12: no such file")],
+)
+def test_a_launcher_without_mpi4py_is_an_error_and_not_four_trainings(monkeypatch, error):
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
 
     def no_mpi4py(self):
-        raise ImportError("No module named 'mpi4py'")
+        raise error
 
     monkeypatch.setattr(comm_module.MPIComm, "__init__", no_mpi4py)
-    with pytest.raises(UserError, match=r"4 processes were started, but mpi4py cannot be used .*pip install"):
+    with pytest.raises(UserError, match=r"4 processes were started, but mpi4py cannot be used .*pip install") as raised:
         connect()
+    assert "\n" not in str(raised.value)
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "1")
+    assert isinstance(connect(), SerialComm)
+    monkeypatch.delenv("OMPI_COMM_WORLD_SIZE")
+    monkeypatch.setenv("PALS_RANKID", "3")
+    with pytest.raises(UserError, match="several processes were started"):
+        connect()
+
+
+def test_a_batch_script_is_no_launcher(monkeypatch):
+    monkeypatch.setenv("SLURM_PROCID", "0")
     assert isinstance(connect(), SerialComm)
 
 

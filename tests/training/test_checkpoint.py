@@ -1,4 +1,3 @@
-import json
 import shutil
 import stat
 from pathlib import Path
@@ -21,6 +20,7 @@ from dist_llm.training.checkpoint import (
     save_checkpoint,
     set_aside_later_checkpoints,
 )
+from dist_llm.training.run_dir import run_dir_of
 
 CONFIG = ModelConfig(dim=8, n_layers=1, n_heads=2, ffn_dim=12, max_seq_len=8)
 
@@ -74,6 +74,7 @@ def test_all_files_have_the_permissions_of_the_users_choice(tmp_path):
 @pytest.mark.parametrize("damage", ["truncated", "altered", "missing", "empty"])
 def test_a_damaged_checkpoint_is_refused_by_name_and_the_last_good_one_offered(tmp_path, name, damage):
     good, bad = save(tmp_path, 10), save(tmp_path, 20)
+    (tmp_path / "config.toml").touch()
     path = bad / name
     content = path.read_bytes()
     if damage == "truncated":
@@ -158,14 +159,57 @@ def test_a_crash_at_any_moment_leaves_whole_checkpoints_only(tmp_path, monkeypat
     assert crashed == (moment <= 10)
     for folder in list_checkpoints(tmp_path):
         checkpoint.verify_checkpoint(folder)
+    set_aside_later_checkpoints(tmp_path, 10)
     save(tmp_path, 20)  # what the crash left behind is not in the way
     assert [f.name for f in (tmp_path / "checkpoints").iterdir() if f.name.startswith(".")] == []
 
 
-def test_a_step_reached_again_replaces_its_checkpoint(tmp_path):
-    save(tmp_path, 10, 2.0)
-    save(tmp_path, 10, 1.0)
-    assert json.loads((find_checkpoint(tmp_path) / "state.json").read_text())["val_loss"] == 1.0
+def test_a_crash_while_pruning_leaves_whole_checkpoints_only(tmp_path, monkeypatch):
+    for step in (10, 20, 30):
+        save(tmp_path, step)
+    remove = shutil.rmtree
+
+    def crash_half_way(folder, *args, **kwargs):
+        next(folder.iterdir()).unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", crash_half_way)
+    with pytest.raises(KeyboardInterrupt):
+        prune_checkpoints(tmp_path, keep=1)
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    for folder in list_checkpoints(tmp_path):
+        checkpoint.verify_checkpoint(folder)
+    prune_checkpoints(tmp_path, keep=1)
+    assert [f.name for f in list_checkpoints(tmp_path)] == ["step-00000030"]
+
+
+def test_a_damaged_old_checkpoint_is_not_in_the_way(tmp_path):
+    for step, loss in ((10, 1.0), (20, 2.0), (30, float("nan")), (40, 3.0)):
+        save(tmp_path, step, loss)
+    (tmp_path / "checkpoints/step-00000010/state.json").write_text("{")
+    assert find_checkpoint(tmp_path).name == "step-00000040"
+    assert find_checkpoint(tmp_path, "best").name == "step-00000020"
+    prune_checkpoints(tmp_path, keep=1)
+    assert [f.name for f in list_checkpoints(tmp_path)] == ["step-00000020", "step-00000040"]
+
+
+def test_only_checkpoints_are_taken_for_checkpoints(tmp_path):
+    for step in (5, 99_999_999, 100_000_000):
+        save(tmp_path, step)
+    shutil.copytree(tmp_path / "checkpoints/step-00000005", tmp_path / "checkpoints/step-00000005-backup")
+    assert [f.name for f in list_checkpoints(tmp_path)] == ["step-00000005", "step-99999999", "step-100000000"]
+
+
+@pytest.mark.parametrize("name", ["run", "checkpoints", "checkpoints/x"])
+def test_a_run_and_its_checkpoints_are_told_apart_whatever_they_are_called(tmp_path, monkeypatch, name):
+    folder = save(tmp_path / name, 10)
+    (tmp_path / name / "config.toml").touch()
+    assert find_checkpoint(tmp_path / name) == folder
+    assert find_checkpoint(folder) == folder
+    assert run_dir_of(folder) == run_dir_of(tmp_path / name) == tmp_path / name
+    monkeypatch.chdir(folder)
+    assert find_checkpoint(Path(".")) == Path(".")
+    assert run_dir_of(Path(".")) == tmp_path / name
 
 
 def test_a_full_disk_is_one_line_and_harms_no_other_checkpoint(tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ def test_a_run_leaves_what_it_promises(train, tmp_path):
     status, out, err = train("run", "--train.max_steps=20", "--train.checkpoint_interval=5")
     assert (status, err) == (0, "")
     run = tmp_path / "run"
-    names = {"config.toml", "tokenizer.json", "metrics.jsonl", "samples.txt", "loss.png", "checkpoints"}
+    names = {"config.toml", "tokenizer.json", "metrics.jsonl", "samples", "loss.png", "checkpoints"}
     assert {p.name for p in run.iterdir()} == names
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert tomllib.loads((run / "config.toml").read_text())["model"]["vocab_size"] == 257
@@ -52,7 +52,7 @@ def test_a_run_leaves_what_it_promises(train, tmp_path):
     assert "step 20/20" in out
     assert "validation loss" in out
     assert "\r" not in out  # plain lines, since this is no terminal
-    assert (run / "samples.txt").read_text().count("--- step") == 2
+    assert [p.name for p in sorted((run / "samples").iterdir())] == ["step-00000010.txt", "step-00000020.txt"]
 
 
 def test_the_report_names_what_was_chosen(train):
@@ -143,6 +143,9 @@ def test_nothing_is_written_over(train, tmp_path):
         (["--data.tokenizer=word"], "data.tokenizer is one of byte, char, bpe, not 'word'"),
         (["--model.vocab_size=100"], "model.vocab_size=100 is less than the tokenizer's 257"),
         (["--train.run_dir=/dev/null/run"], "/dev/null/run"),
+        (["--data.path="], "data.path is empty"),
+        (["--optim.grad_clip=inf"], "optim.grad_clip must be a finite number, not inf"),
+        (["--log.sample_prompt=a\udcff"], "log.sample_prompt is not valid UTF-8"),
         (["--resume", "nowhere"], "there is no run folder nowhere"),
         (["--resume", "."], ". holds no checkpoint"),
     ],
