@@ -3,8 +3,9 @@
 #
 # host:N starts N ranks there. Needed: ssh without a password from here to each host, and this folder, with
 # its .venv, under the same path on all of them (a shared file system, or copies), because Open MPI
-# starts its own helper and `python` there by the paths they have here. The checkpoints are written by rank 0,
-# on the first host; a shared run_dir lets any host resume.
+# starts its own helper and `python` there by the paths they have here. Every host reads the prepared text from the same
+# path: where the home folders are not shared, name a shared one with --data.cache_dir. The checkpoints are written by
+# rank 0, on the first host; a shared run_dir lets any host resume.
 
 set -euo pipefail
 [ $# -gt 0 ] || { echo "usage: $0 host:ranks,host:ranks [TRAINING ARGUMENTS]" >&2; exit 2; }

@@ -39,14 +39,16 @@ def place(comm: Comm, threads: int | None) -> Placement:
     comm : Comm
     threads : int or None
         The user's wish; None: the cores of the mask, divided among the ranks of this host that share it. Two ranks
-        with two threads each on two cores are three times slower than with one thread each.
+        with two threads each on two cores are three times slower than with one thread each. The hardware threads of one
+        core share its arithmetic units, and count as one.
     """
     host = platform.node()
     # macOS knows no affinity.
     cores = tuple(sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
     sharing = comm.gather((host, cores)).count((host, cores))
     controller = ThreadpoolController().select(user_api="blas")
-    chosen = threads or max(1, len(cores) // sharing)
+    hardware_threads = (psutil.cpu_count() or 1) // (psutil.cpu_count(logical=False) or psutil.cpu_count() or 1)
+    chosen = threads or max(1, len(cores) // max(1, hardware_threads) // sharing)
     controller.limit(limits=chosen)
     libraries = {f"{lib['internal_api']} {lib.get('version') or ''}".strip() for lib in controller.info()}
     return Placement(host, cores, chosen, ", ".join(sorted(libraries)) or "unknown BLAS")

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 
+import dist_llm.training.checkpoint
 from dist_llm.errors import UserError
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.program import run
@@ -37,6 +38,22 @@ def not_a_number(trainer: Trainer) -> None:
     trainer.model.params["model.norm.weight"].data[0] = np.nan
 
 
+def bug_on_rank_0(trainer: Trainer) -> None:
+    """Not on this rank, and only later: in what rank 0 does alone while the others wait."""
+
+    def sample() -> str:
+        raise KeyError("a bug in what rank 0 does alone")
+
+    trainer._sample = sample
+
+
+def disk_full(trainer: Trainer) -> None:
+    def save_file(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    dist_llm.training.checkpoint.save_file = save_file
+
+
 def slow(trainer: Trainer) -> None:
     time.sleep(0.2)  # at each step: a run long enough to be interrupted
 
@@ -47,7 +64,8 @@ def faulty_main(argv: list[str], comm: Comm) -> int:
 
     def accumulate_with_fault(self: Trainer) -> float:
         loss = accumulate(self)
-        if fault is slow or (self.step == 2 and comm.rank == comm.size - 1):
+        everywhere = fault in (slow, bug_on_rank_0, disk_full)
+        if fault is slow or (self.step == 2 and (everywhere or comm.rank == comm.size - 1)):
             fault(self)
         return loss
 

@@ -40,6 +40,24 @@ def test_a_user_error_on_one_rank_ends_all(faulty):
     assert "Traceback" not in result.stderr
 
 
+def test_a_bug_on_rank_0_is_told_once_with_its_own_traceback(faulty):
+    result = faulty(3, "bug_on_rank_0").wait(60)
+    assert result.returncode == 1
+    assert result.stderr.count("KeyError: 'a bug in what rank 0 does alone'") == 1
+    assert re.search(r"^\[rank 0\] .*in sample$", result.stderr, re.M)
+    assert "[rank 1]" not in result.stderr
+
+
+def test_a_full_disk_is_told_once(faulty, tmp_path):
+    result = faulty(3, "disk_full").wait(60)
+    assert result.returncode == 2
+    assert (
+        len(re.findall("^error: cannot write the checkpoint run/checkpoints/step-00000010: ", result.stderr, re.M)) == 1
+    )
+    assert "Traceback" not in result.stderr
+    assert "error on rank" not in result.stderr
+
+
 def test_a_killed_rank_ends_all(faulty):
     assert faulty(3, "killed").wait(60).returncode != 0
 
