@@ -261,7 +261,7 @@ def _check_text(name: str, value: str, f: dataclasses.Field) -> None:
         raise UserError(f"{name} is not valid UTF-8: {value!r}") from None
     choices = f.metadata["choices"]
     if choices and value not in choices:
-        raise UserError(f"{name} is one of {', '.join(choices)}, not {value!r}{_did_you_mean(value, choices)}")
+        raise UserError(f"{name} is one of {', '.join(choices)}, not {value!r}")
 
 
 def _check_number(name: str, value: Any, f: dataclasses.Field) -> None:

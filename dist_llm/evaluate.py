@@ -6,16 +6,14 @@ import sys
 from pathlib import Path
 
 from dist_llm.command_line import CommandLine, whole_number
-from dist_llm.config import DataConfig
-from dist_llm.data.prepare import open_data, prepare
+from dist_llm.data.prepare import open_data
 from dist_llm.errors import UserError
 from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import place
 from dist_llm.parallel.program import run
 from dist_llm.training.evaluation import evaluate
-from dist_llm.training.load_run import load_run
-from dist_llm.training.progress import terminal_columns
+from dist_llm.training.load_run import load_run, shards_of_run
 
 
 def main(argv: list[str], comm: Comm) -> int:
@@ -23,7 +21,7 @@ def main(argv: list[str], comm: Comm) -> int:
     parser = CommandLine("evaluate", "Measure a run's model on its whole validation split.")
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder, or one of its checkpoints")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which of a run (default: best)")
-    parser.add_argument("--shards", metavar="DIR", help="where the run's token shards lie now")
+    parser.add_argument("--shards", metavar="DIR", help="prepared token shards to measure on (default: the run's own)")
     parser.add_argument("--threads", type=whole_number(1), help="BLAS threads per rank (default: usable cores / ranks)")
     arguments = parser.parse_on_rank_0(argv, comm)
     if arguments is None:
@@ -34,9 +32,13 @@ def main(argv: list[str], comm: Comm) -> int:
         lambda: load_run(arguments.run.expanduser(), arguments.checkpoint)
     )
 
-    data: DataConfig = dataclasses.replace(config.data, shards=arguments.shards or config.data.shards)
-    folder = comm.on_rank_0(lambda: prepare(data, progress=terminal_columns() > 0))
-    data_tokenizer, _, val = comm.on_every_rank(lambda: open_data(folder))
+    if arguments.shards is None:
+        folder = comm.on_rank_0(lambda: shards_of_run(config, state))
+    else:
+        folder = Path(arguments.shards).expanduser()
+    data_tokenizer, train, val = comm.on_every_rank(lambda: open_data(folder))
+    if arguments.shards is None and train.fingerprint != state["train_tokens"]:
+        raise UserError(f"the text has changed since {arguments.run}: the tokens in {folder} are others", agreed=True)
     if data_tokenizer.fingerprint != tokenizer.fingerprint:
         raise UserError(f"{folder} was made with another tokenizer than {arguments.run}", agreed=True)
     result = evaluate(model, val, tokenizer, comm, config.train.micro_batch_size)

@@ -12,7 +12,7 @@ from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import place
 from dist_llm.parallel.program import run
 from dist_llm.seeding import generator
-from dist_llm.text import StreamDecoder
+from dist_llm.text import StreamDecoder, printable
 from dist_llm.training.load_run import load_run
 
 
@@ -36,13 +36,14 @@ def main(argv: list[str], comm: Comm) -> int:
         sampler = Sampler(arguments.temperature, arguments.top_k, arguments.top_p)
         model, tokenizer, _, _ = load_run(arguments.run.expanduser(), arguments.checkpoint)
         prompt = prompt_tokens(tokenizer, arguments.prompt)
+        shown = printable if sys.stdout.isatty() else str  # a file gets just what the model wrote
         print(arguments.prompt, end="", flush=True)
         decoder, count, start = StreamDecoder(tokenizer), 0, time.perf_counter()
         rng = generator(arguments.seed, "generate")
         for token in generate(model, tokenizer, prompt, arguments.max_tokens, sampler, rng):
-            print(decoder.push(token), end="", flush=True)
+            print(shown(decoder.push(token)), end="", flush=True)
             count += 1
-        print(decoder.flush())
+        print(shown(decoder.flush()))
         seconds = time.perf_counter() - start
         print(f"[{count} tokens, {count / seconds:.0f} tokens/s]", file=sys.stderr)
 

@@ -5,20 +5,24 @@ python -m dist_llm.train --resume runs/run-001
 """
 
 import argparse
+import contextlib
+import os
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from dist_llm.command_line import CommandLine, configuration
-from dist_llm.config import SECTIONS, Config, DataConfig
+from dist_llm.config import SECTIONS, Config
 from dist_llm.data.loader import Loader, validation_windows
 from dist_llm.data.prepare import open_data, prepare, shard_folder
 from dist_llm.data.shards import TokenShards
 from dist_llm.durable import write_text
 from dist_llm.errors import UserError
 from dist_llm.inference.generate import prompt_tokens
-from dist_llm.model.llama import Llama
+from dist_llm.model.llama import Llama, count_parameters
 from dist_llm.optim.adamw import AdamW
 from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.parallel.comm import Comm
@@ -32,6 +36,7 @@ from dist_llm.training.checkpoint import (
     read_state,
     set_aside_later_checkpoints,
 )
+from dist_llm.training.load_run import shards_of_run
 from dist_llm.training.progress import terminal_columns
 from dist_llm.training.report import startup_report
 from dist_llm.training.run_dir import (
@@ -39,6 +44,7 @@ from dist_llm.training.run_dir import (
     TOKENIZER,
     check_run_dir_is_free,
     create_run_dir,
+    locked,
     read_config,
     run_dir_of,
 )
@@ -60,9 +66,9 @@ def main(argv: list[str], comm: Comm) -> int:
     keep_freed_memory()
     placement = place(comm, config.parallel.threads)
 
-    shards = comm.on_rank_0(lambda: _prepare_and_verify(config.data))
+    shards = comm.on_rank_0(lambda: _find_shards(arguments, config, checkpoint))
     tokenizer, train_tokens, val_tokens = comm.on_every_rank(lambda: open_data(shards))
-    vocab_size = comm.on_rank_0(lambda: _check_data(config, tokenizer, val_tokens))
+    vocab_size = comm.on_rank_0(lambda: _check_fit(config, tokenizer, val_tokens))
     config = config.replace({"model": {"vocab_size": vocab_size}})
     loader = comm.on_every_rank(
         lambda: Loader(train_tokens, config.train.batch_size, config.model.max_seq_len, config.train.seed)
@@ -70,9 +76,18 @@ def main(argv: list[str], comm: Comm) -> int:
     model = Llama(config.model, vocab_size)
     optimizer = AdamW(model.params, config.optim)
 
-    def start() -> tuple[Path, int]:
-        if checkpoint is not None:
+    with contextlib.ExitStack() as held:
+
+        def start() -> tuple[Path, int]:
+            if checkpoint is None:
+                run_dir = create_run_dir(config.train.run_dir)
+                held.enter_context(locked(run_dir))
+                write_text(run_dir / CONFIG, config.to_toml())
+                save_tokenizer(tokenizer, run_dir / TOKENIZER)
+                model.params.initialize(generator(config.train.seed, "weights"))
+                return run_dir, 0
             run_dir = run_dir_of(checkpoint)
+            held.enter_context(locked(run_dir))
             if load_tokenizer(run_dir / TOKENIZER).fingerprint != tokenizer.fingerprint:
                 raise UserError(f"{shards} was made with another tokenizer than {run_dir / TOKENIZER}")
             state = load_checkpoint(checkpoint, model.params, optimizer)
@@ -81,19 +96,14 @@ def main(argv: list[str], comm: Comm) -> int:
             set_aside_later_checkpoints(run_dir, state["step"])
             write_text(run_dir / CONFIG, config.to_toml())
             return run_dir, state["step"]
-        model.params.initialize(generator(config.train.seed, "weights"))
-        run_dir = create_run_dir(config.train.run_dir)
-        write_text(run_dir / CONFIG, config.to_toml())
-        save_tokenizer(tokenizer, run_dir / TOKENIZER)
-        return run_dir, 0
 
-    run_dir, step = comm.on_rank_0(start)
-    trainer = Trainer(config, comm, model, optimizer, tokenizer, loader, val_tokens, run_dir, step)
-    report = startup_report(config, model, len(train_tokens), len(val_tokens), shards, comm, placement)
-    if comm.rank == 0:
-        continued = f", continued after step {step}" if step else ""
-        print(f"{report}\nrun      {run_dir}{continued}", flush=True)
-    evaluation = trainer.train()
+        run_dir, step = comm.on_rank_0(start)
+        trainer = Trainer(config, comm, model, optimizer, tokenizer, loader, val_tokens, run_dir, shards, step)
+        report = startup_report(config, model, len(train_tokens), len(val_tokens), shards, comm, placement)
+        if comm.rank == 0:
+            continued = f", continued after step {step}" if step else ""
+            print(f"{report}\nrun      {run_dir}{continued}", flush=True)
+        evaluation = trainer.train()
     if comm.rank == 0:
         _say_goodbye(run_dir, trainer, evaluation is not None, comm.size)
     return 0
@@ -118,8 +128,8 @@ def _plan(arguments: argparse.Namespace, world_size: int) -> tuple[Config, Path 
         step = read_state(checkpoint)["step"]
         if step >= config.train.max_steps:
             raise UserError(
-                f"{checkpoint} has finished its {config.train.max_steps} steps: "
-                f"--train.max_steps={2 * config.train.max_steps} goes on"
+                f"{checkpoint} is after step {step}, and train.max_steps={config.train.max_steps}: the run is "
+                f"finished; --train.max_steps={2 * step} would go on"
             )
     if world_size > config.train.batch_size:
         raise UserError(
@@ -141,25 +151,35 @@ def _value(config: Config, name: str) -> Any:
     return getattr(getattr(config, section), key)
 
 
-def _prepare_and_verify(config: DataConfig) -> Path:
+def _find_shards(arguments: argparse.Namespace, config: Config, checkpoint: Path | None) -> Path:
     """Return the folder of shards, every byte of which has been read and found to be what was written."""
-    if not shard_folder(config).exists():
-        text = config.path or config.corpus
-        print(f"preparing {text}, once; the tokens are kept in {shard_folder(config)}", flush=True)
-    folder = prepare(config, progress=terminal_columns() > 0)
+    if checkpoint is not None and not any(name.startswith("--data.") for name in vars(arguments)):
+        folder = shards_of_run(config, read_state(checkpoint))
+    else:
+        if not shard_folder(config.data).exists():
+            text = config.data.path or config.data.corpus
+            print(f"preparing {text}, once; the tokens are kept in {shard_folder(config.data)}", flush=True)
+        folder = prepare(config.data, progress=terminal_columns() > 0)
     for shards in open_data(folder)[1:]:
         shards.verify()
     return folder
 
 
-def _check_data(config: Config, tokenizer: Tokenizer, val_tokens: TokenShards) -> int:
-    """Return the size of the model's vocabulary, after checking that the tokens and the configuration fit."""
+def _check_fit(config: Config, tokenizer: Tokenizer, val_tokens: TokenShards) -> int:
+    """Return the size of the model's vocabulary, after checking that text, model and machine fit each other."""
     vocab_size = config.model.vocab_size or tokenizer.vocab_size
     if vocab_size < tokenizer.vocab_size:
         raise UserError(f"model.vocab_size={vocab_size} is less than the tokenizer's {tokenizer.vocab_size}")
     validation_windows(val_tokens, config.model.max_seq_len)
     if config.log.sample_prompt is not None:
         prompt_tokens(tokenizer, config.log.sample_prompt)
+    parameters = count_parameters(config.model, vocab_size)
+    needed, there = 16 * parameters, psutil.virtual_memory().total  # weights, gradients, two moments of 4 bytes each
+    if needed > there:
+        raise UserError(
+            f"a model of {parameters:,} parameters needs {needed / 1e9:,.0f} GB on every rank before its first step, "
+            f"and this machine has {there / 1e9:,.0f} GB: choose a smaller [model]"
+        )
     return vocab_size
 
 
@@ -167,12 +187,22 @@ def _say_goodbye(run_dir: Path, trainer: Trainer, finished: bool, ranks: int) ->
     folder = shlex.quote(str(run_dir))
     if finished:
         print(f"finished; best validation loss {trainer.best_val_loss:.4f}. The run is in {folder}; let it write with")
-        print(f"  python -m dist_llm.generate {folder} --prompt 'The '", flush=True)
+        print(f"  {_program('python')} -m dist_llm.generate {folder} --prompt 'The '", flush=True)
     else:
-        launcher = f"mpirun -n {ranks} " if ranks > 1 else ""
-        steps = f"step {trainer.step} of {trainer.config.train.max_steps}"
-        print(f"stopped after {steps}, checkpoint written; continue with")
-        print(f"  {launcher}python -m dist_llm.train --resume {folder}", flush=True)
+        launcher = f"{_program('mpirun')} -n {ranks} " if ranks > 1 else ""
+        print(
+            f"stopped after step {trainer.step} of {trainer.config.train.max_steps}, checkpoint written; continue with"
+        )
+        print(f"  {launcher}{_program('python')} -m dist_llm.train --resume {folder}", flush=True)
+
+
+def _program(name: str) -> str:
+    """Return how to call a program of this Python's environment: by its path, unless the environment is activated."""
+    beside = Path(sys.prefix) / "bin" / name
+    if sys.prefix in (sys.base_prefix, os.environ.get("VIRTUAL_ENV")) or not beside.exists():
+        return name
+    here = Path.cwd()
+    return shlex.quote(str(beside.relative_to(here) if beside.is_relative_to(here) else beside))
 
 
 if __name__ == "__main__":

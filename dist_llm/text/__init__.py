@@ -5,13 +5,14 @@ more than the last; `bpe_training.py` finds the merges, and `registry.py` trains
 """
 
 from dist_llm.text.registry import load_tokenizer, save_tokenizer, tokenizer_from_dict, train_tokenizer
-from dist_llm.text.tokenizer import END_OF_TEXT, StreamDecoder, Tokenizer
+from dist_llm.text.tokenizer import END_OF_TEXT, StreamDecoder, Tokenizer, printable
 
 __all__ = [
     "END_OF_TEXT",
     "StreamDecoder",
     "Tokenizer",
     "load_tokenizer",
+    "printable",
     "save_tokenizer",
     "tokenizer_from_dict",
     "train_tokenizer",

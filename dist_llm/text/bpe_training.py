@@ -25,8 +25,9 @@ from dist_llm.text.tokenizer import END_OF_TEXT
 TRAINING_CHARS = 20_000_000
 # A pair seen once is not a pattern.
 MIN_COUNT = 2
-# What is longer is no word but, say, base64; a merge rewrites whole pieces, so it is trained on in cuts.
-LONGEST_PIECE_BYTES = 256
+# What is longer is no word but, say, base64, or a sentence of a script without spaces. It is trained on in cuts: a
+# merge rewrites whole pieces, and a text without spaces would take many times as long.
+LONGEST_PIECE_BYTES = 64
 
 
 def train_merges(texts: Iterable[str], vocab_size: int) -> list[tuple[int, int]]:

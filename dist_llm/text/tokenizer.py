@@ -146,3 +146,8 @@ class StreamDecoder:
     def flush(self) -> str:
         """Return what an unfinished last character looks like, and be ready for another stream."""
         return self._utf8.decode(b"", final=True)
+
+
+def printable(text: str) -> str:
+    """Return the text with what could move a terminal's cursor, or worse, replaced by U+FFFD."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)

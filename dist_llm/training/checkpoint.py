@@ -189,6 +189,8 @@ def find_checkpoint(run: Path, which: str = "last") -> Path:
         Naming what is damaged, and offering the last good one.
     """
     if is_checkpoint(run):
+        if not run.exists():
+            raise UserError(f"there is no checkpoint {run}")
         verify_checkpoint(run)
         return run
     folders = list_checkpoints(run)

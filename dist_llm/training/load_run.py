@@ -1,14 +1,36 @@
 """Loading a finished run for use."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dist_llm.config import Config
+from dist_llm.data.prepare import prepare
 from dist_llm.errors import UserError
 from dist_llm.model.llama import Llama
 from dist_llm.text import Tokenizer, load_tokenizer
 from dist_llm.training.checkpoint import find_checkpoint, load_checkpoint
+from dist_llm.training.progress import terminal_columns
 from dist_llm.training.run_dir import CONFIG, TOKENIZER, read_config, run_dir_of
+
+
+def shards_of_run(config: Config, state: Mapping[str, Any]) -> Path:
+    """Return the folder of the token shards a run was trained on: where they were, or else prepared again.
+
+    Parameters
+    ----------
+    config : Config
+        Of the run.
+    state : mapping
+        Of one of its checkpoints.
+
+    Raises
+    ------
+    UserError
+        Neither the shards nor the text are there any more.
+    """
+    folder = Path(state["shards"])
+    return folder if (folder / "meta.json").exists() else prepare(config.data, progress=terminal_columns() > 0)
 
 
 def load_run(run: Path, which: str = "best") -> tuple[Llama, Tokenizer, Config, dict[str, Any]]:

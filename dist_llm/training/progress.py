@@ -40,19 +40,26 @@ class Progress:
             elapsed = time.perf_counter() - self._start
             left = elapsed / (finished - self._done_at_start) * (self._total - finished)
             bar = "#" * (20 * finished // self._total)
-            print(f"[{bar:<20}] step {finished}/{self._total}  {figures}  {_clock(left)} left", flush=True)
+            self._print(f"[{bar:<20}] step {finished}/{self._total}  {figures}  {_clock(left)} left")
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stdout)
-        elif self._shown:
-            print(text, flush=True)
+        self._print(text)
 
     def close(self) -> None:
         """Leave the bar as it is and go to the next line."""
         if self._bar is not None:
             self._bar.close()
+
+    def _print(self, text: str) -> None:
+        try:
+            if self._bar is not None:
+                self._bar.write(text, file=sys.stdout)
+            elif self._shown:
+                print(text, flush=True)
+        except BrokenPipeError:  # `| head` has seen enough; the training goes on
+            self._shown = False
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def terminal_columns() -> int:

@@ -1,7 +1,10 @@
 """The run folder: where a run writes, and how a run is found again."""
 
 import contextlib
+import fcntl
 import itertools
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from dist_llm.config import Config, read_toml
@@ -57,6 +60,25 @@ def _next_numbered() -> Path:
             folder.mkdir(parents=True)
             return folder
     raise AssertionError  # there is always a next number
+
+
+@contextlib.contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Hold a run, so that no other process can continue it at the same time; a process that dies lets go of it.
+
+    Raises
+    ------
+    UserError
+        Another process holds it.
+    """
+    descriptor = os.open(run_dir / ".lock", os.O_CREAT | os.O_RDWR, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise UserError(f"another process is training the run {run_dir}: wait for its end, or end it") from None
+    finally:
+        os.close(descriptor)
 
 
 def read_config(run_dir: Path) -> Config:

@@ -28,7 +28,7 @@ from dist_llm.optim.schedule import learning_rate
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import memory_bytes
 from dist_llm.seeding import generator
-from dist_llm.text import Tokenizer
+from dist_llm.text import Tokenizer, printable
 from dist_llm.training.checkpoint import list_checkpoints, prune_checkpoints, save_checkpoint, val_loss
 from dist_llm.training.evaluation import Evaluation, evaluate
 from dist_llm.training.loss_curve import draw_loss_curve
@@ -54,6 +54,8 @@ class Trainer:
     val_tokens : TokenShards
     run_dir : Path
         Exists on rank 0; the other ranks never touch it.
+    shards : Path
+        The folder of the tokens, to be found again.
     step : int
         Steps finished so far.
     """
@@ -68,11 +70,12 @@ class Trainer:
         loader: Loader,
         val_tokens: TokenShards,
         run_dir: Path,
+        shards: Path,
         step: int = 0,
     ) -> None:
         self.config, self.comm, self.model, self.optimizer = config, comm, model, optimizer
         self.tokenizer, self.loader, self.val_tokens = tokenizer, loader, val_tokens
-        self.run_dir, self.step = run_dir, step
+        self.run_dir, self.shards, self.step = run_dir, shards, step
         self.tokens_per_step = config.train.batch_size * config.model.max_seq_len
         self.best_val_loss = comm.on_rank_0(lambda: min(map(val_loss, list_checkpoints(run_dir)), default=math.inf))
         for array in (model.params.data, optimizer.m, optimizer.v):
@@ -119,8 +122,8 @@ class Trainer:
                 best = evaluation is not None and evaluation.loss < self.best_val_loss
                 if last or best or _due(self.step, train.checkpoint_interval):
                     self._checkpoint(evaluation)
-                if root and (last or evaluation):
-                    self._draw_loss_curve(progress)
+                if last or evaluation:
+                    self.comm.on_rank_0(lambda: self._draw_loss_curve(progress))
         finally:
             progress.close()
             stop.close()
@@ -194,7 +197,7 @@ class Trainer:
         )
         sample = self.comm.on_rank_0(self._sample)
         if sample:
-            progress.say("  | " + sample.replace("\n", "\n  | "))
+            progress.say("  | " + printable(sample).replace("\n", "\n  | "))
         return evaluation
 
     def _sample(self) -> str:
@@ -229,6 +232,7 @@ class Trainer:
             "tokens": self.step * self.tokens_per_step,
             "val_loss": None if evaluation is None else evaluation.loss,
             "seed": self.config.train.seed,
+            "shards": str(self.shards),
             "train_tokens": self.loader.tokens.fingerprint,
         }
 

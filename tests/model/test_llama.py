@@ -5,7 +5,7 @@ import pytest
 
 from dist_llm.config import ModelConfig
 from dist_llm.inference.kv_cache import new_kv_cache
-from dist_llm.model.llama import Llama
+from dist_llm.model.llama import Llama, count_parameters
 from tests.gradcheck import check_gradient
 from tests.oracles.cases import CASES, VOCAB, case_batch, case_model
 
@@ -14,6 +14,11 @@ DROPOUT = ModelConfig(dim=8, n_layers=2, n_heads=2, ffn_dim=12, max_seq_len=12, 
 
 def rngs(n: int) -> list[np.random.Generator]:
     return [np.random.default_rng(i) for i in range(n)]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_parameters_are_counted_right(name):
+    assert count_parameters(CASES[name], VOCAB) == case_model(name).params.size
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -36,9 +36,11 @@ def test_the_status_of_success_is_the_commands():
     [
         (UserError("no such file: name another"), 2, "error: no such file: name another\n"),
         (RunError("the loss is gone"), 1, "error: the loss is gone\n"),
-        (OSError(28, "No space left on device", "run/metrics.jsonl"), 1,
-         "error: [Errno 28] No space left on device: 'run/metrics.jsonl'\n"),
-        (PermissionError(13, "Permission denied", "run"), 1, "error: [Errno 13] Permission denied: 'run'\n"),
+        (OSError(28, "No space left on device", "run/metrics.jsonl"), 2,
+         "error: cannot use run/metrics.jsonl: No space left on device\n"),
+        (OSError(28, "No space left on device"), 2,
+         "error: cannot use the disk or output: No space left on device\n"),
+        (PermissionError(13, "Permission denied", "run"), 2, "error: cannot use run: Permission denied\n"),
     ],
 )  # fmt: skip
 def test_what_is_understood_is_one_line(capsys, error, status, line):

@@ -16,7 +16,8 @@ def plain_merges(texts, n_merges):
     return bpe_plain.train(pieces, n_merges)
 
 
-def test_merges_of_english_equal_the_plain_trainers():
+def test_merges_of_english_equal_the_plain_trainers(monkeypatch):
+    monkeypatch.setattr(bpe_training, "LONGEST_PIECE_BYTES", 10_000)  # the plain trainer cuts nothing
     texts = [PROSE[:3000], PROSE[3000:6000]]
     merges = bpe_training.train_merges(texts, 257 + 120)
     assert len(merges) == 120
@@ -33,7 +34,8 @@ def test_merges_full_of_ties_and_overlaps_equal_the_plain_trainers(seed):
     assert merges == plain_merges(texts, 1000)
 
 
-def test_merges_of_hostile_text_equal_the_plain_trainers():
+def test_merges_of_hostile_text_equal_the_plain_trainers(monkeypatch):
+    monkeypatch.setattr(bpe_training, "LONGEST_PIECE_BYTES", 10_000)
     texts = [*HOSTILE, *random_texts(30)]
     assert bpe_training.train_merges(texts, 257 + 100) == plain_merges(texts, 100)
 

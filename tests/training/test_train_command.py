@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -14,6 +15,7 @@ from dist_llm.parallel.comm import SerialComm
 from dist_llm.parallel.program import run as run_program
 from dist_llm.train import main
 from dist_llm.training.metrics import read_metrics
+from dist_llm.training.run_dir import locked
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def test_a_run_leaves_what_it_promises(train, tmp_path):
     assert (status, err) == (0, "")
     run = tmp_path / "run"
     names = {"config.toml", "tokenizer.json", "metrics.jsonl", "samples", "loss.png", "checkpoints"}
-    assert {p.name for p in run.iterdir()} == names
+    assert {p.name for p in run.iterdir() if not p.name.startswith(".")} == names
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert tomllib.loads((run / "config.toml").read_text())["model"]["vocab_size"] == 257
     records = read_metrics(run)
@@ -144,6 +146,8 @@ def test_nothing_is_written_over(train, tmp_path):
         (["--model.vocab_size=100"], "model.vocab_size=100 is less than the tokenizer's 257"),
         (["--train.run_dir=/dev/null/run"], "/dev/null/run"),
         (["--data.path="], "data.path is empty"),
+        (["--model.n_layers=100000000"], "GB: choose a smaller [model]"),
+        ([f"--train.run_dir={300 * 'x'}"], "File name too long"),
         (["--optim.grad_clip=inf"], "optim.grad_clip must be a finite number, not inf"),
         (["--log.sample_prompt=a\udcff"], "log.sample_prompt is not valid UTF-8"),
         (["--resume", "nowhere"], "there is no run folder nowhere"),
@@ -199,19 +203,44 @@ def test_a_run_may_be_resumed_from_another_folder(train, tmp_path, monkeypatch, 
     assert train(None, "--resume", "../run", "--train.max_steps=3")[0] == 0
 
 
+def test_two_processes_cannot_train_the_same_run(train):
+    assert train("run", "--train.max_steps=2")[0] == 0
+    with locked(Path("run")):
+        status, _, err = train(None, "--resume", "run", "--train.max_steps=4")
+        assert status == 2
+        assert err == "error: another process is training the run run: wait for its end, or end it\n"
+    assert train(None, "--resume", "run", "--train.max_steps=4")[0] == 0
+
+
 def test_a_finished_run_says_how_to_go_on(train):
     assert train("run", "--train.max_steps=2")[0] == 0
     status, _, err = train(None, "--resume", "run")
     assert status == 2
-    assert "has finished its 2 steps: --train.max_steps=4 goes on" in err
+    assert "is after step 2, and train.max_steps=2: the run is finished; --train.max_steps=4 would go on" in err
 
 
-def test_a_text_that_has_changed_is_noticed(train, text_file, tmp_path):
+def test_a_run_needs_its_text_no_more(train, text_file, tmp_path):
+    copy = tmp_path / "copy.txt"
+    copy.write_text(text_file.read_text())
+    assert train("run", "--train.max_steps=2", f"--data.path={copy}")[0] == 0
+    copy.unlink()
+    assert train(None, "--resume", "run", "--train.max_steps=4")[0] == 0
+    shutil.rmtree(tmp_path / "cache")
+    status, _, err = train(None, "--resume", "run", "--train.max_steps=6")
+    assert status == 2
+    assert "copy.txt" in err
+
+
+@pytest.mark.parametrize("how", ["the shards are gone", "it is named again"])
+def test_a_text_that_has_changed_is_noticed(train, text_file, tmp_path, how):
     copy = tmp_path / "copy.txt"
     copy.write_text(text_file.read_text())
     assert train("run", "--train.max_steps=2", f"--data.path={copy}")[0] == 0
     copy.write_text(text_file.read_text().replace("king", "queen"))
-    status, _, err = train(None, "--resume", "run", "--train.max_steps=4")
+    again = [f"--data.path={copy}"] if how == "it is named again" else []
+    if not again:
+        shutil.rmtree(tmp_path / "cache")
+    status, _, err = train(None, "--resume", "run", "--train.max_steps=4", *again)
     assert status == 2
     assert "the text has changed since run/checkpoints/step-00000002" in err
 
