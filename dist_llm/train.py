@@ -190,9 +190,8 @@ def _say_goodbye(run_dir: Path, trainer: Trainer, finished: bool, ranks: int) ->
         print(f"  {_program('python')} -m dist_llm.generate {folder} --prompt 'The '", flush=True)
     else:
         launcher = f"{_program('mpirun')} -n {ranks} " if ranks > 1 else ""
-        print(
-            f"stopped after step {trainer.step} of {trainer.config.train.max_steps}, checkpoint written; continue with"
-        )
+        steps = f"step {trainer.step} of {trainer.config.train.max_steps}"
+        print(f"stopped after {steps}, checkpoint written; continue with")
         print(f"  {launcher}{_program('python')} -m dist_llm.train --resume {folder}", flush=True)
 
 

@@ -25,6 +25,7 @@ def environment(**changes: str) -> dict[str, str]:
     """The environment of a started process: not itself under an MPI launcher, and one BLAS thread."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMIX_", "PRTE_", "PMI_"))}
     env |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
+    env |= {"VIRTUAL_ENV": sys.prefix}  # as in an activated environment
     # For an Open MPI that launch/setup.sh has not prepared.
     env |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     env |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}

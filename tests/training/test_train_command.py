@@ -57,6 +57,14 @@ def test_a_run_leaves_what_it_promises(train, tmp_path):
     assert [p.name for p in sorted((run / "samples").iterdir())] == ["step-00000010.txt", "step-00000020.txt"]
 
 
+def test_the_printed_command_works_as_printed_without_an_activated_environment(run, train_arguments, tmp_path):
+    result = run(0, *train_arguments("run", "--train.max_steps=1"), VIRTUAL_ENV="")
+    command = result.stdout.splitlines()[-1].strip()
+    assert command.endswith("/python -m dist_llm.generate run --prompt 'The '")
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
+    subprocess.run(command, shell=True, check=True, env=environment, cwd=tmp_path, capture_output=True)
+
+
 def test_the_report_names_what_was_chosen(train):
     _, out, _ = train("run", "--train.max_steps=1")
     for words in ("parameters", "byte tokens", "1 on 1 host", "1 BLAS thread, ", "MPI: none", "MB", "run      run"):
