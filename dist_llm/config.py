@@ -118,7 +118,7 @@ class LogConfig:
 
     interval: int = _option(1, "steps between lines of metrics.jsonl", positive=True)
     sample_prompt: str | None = _option(
-        None, "what the samples continue; none: the first words held out for validation"
+        None, "what the samples continue; none: words from the middle of the validation text"
     )
     sample_tokens: int = _option(100, "length of the sample written at each evaluation; 0: none")
 

@@ -205,7 +205,8 @@ class Trainer:
         log = self.config.log
         if not log.sample_tokens:
             return ""
-        prompt = self.val_tokens.read(0, min(SAMPLE_PROMPT_TOKENS, len(self.val_tokens)))
+        middle = len(self.val_tokens) // 2
+        prompt = self.val_tokens.read(middle, min(SAMPLE_PROMPT_TOKENS, len(self.val_tokens) - middle))
         if log.sample_prompt is not None:
             prompt = prompt_tokens(self.tokenizer, log.sample_prompt)
         rng = generator(self.config.train.seed, "sample", self.step)
