@@ -29,13 +29,13 @@ class Comm(ABC):
     Attributes
     ----------
     rank, size : int
-    library : str
+    mpi_version : str
         Name and version of the MPI library.
     """
 
     rank: int
     size: int
-    library: str
+    mpi_version: str
 
     @abstractmethod
     def all_reduce_(self, array: np.ndarray) -> None:
@@ -89,7 +89,7 @@ class SerialComm(Comm):
     """A communicator of one rank."""
 
     rank, size = 0, 1
-    library = "none (one process)"
+    mpi_version = "none (one process)"
 
     def all_reduce_(self, array: np.ndarray) -> None:
         """Do nothing: the sum over one rank is there already."""
@@ -116,7 +116,7 @@ class MPIComm(Comm):
         # A duplicate, so that no other library's messages can meet ours.
         self._comm = MPI.COMM_WORLD.Dup()
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
-        self.library = MPI.Get_library_version().split(",")[0].splitlines()[0].strip("\0 ")
+        self.mpi_version = MPI.Get_library_version().split(",")[0].splitlines()[0].strip("\0 ")
 
     def all_reduce_(self, array: np.ndarray) -> None:
         """Sum in place: with a separate output buffer it would take two to three times as long."""

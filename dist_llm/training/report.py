@@ -41,7 +41,7 @@ def startup_report(
         f"steps    {t.max_steps:,} x {_count(t.batch_size, 'sequence')} x {_count(c.max_seq_len, 'token')} = "
         f"{t.max_steps * tokens_per_step:,} tokens; at most {_count(per_rank, 'sequence')} per rank, "
         f"{min(per_rank, t.micro_batch_size)} at a time",
-        f"ranks    {comm.size} on {_count(n_hosts, 'host')}; MPI: {comm.library}",
+        f"ranks    {comm.size} on {_count(n_hosts, 'host')}; MPI: {comm.mpi_version}",
     ]
     for (host, cores), members in groupby(range(comm.size), key=lambda r: (placements[r].host, placements[r].cores)):
         ranks = tuple(members)
