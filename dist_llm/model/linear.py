@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dist_llm.model.params import ParamStore
+from dist_llm.model.params import Param
 
 
 class Linear:
@@ -10,14 +10,11 @@ class Linear:
 
     Parameters
     ----------
-    store : ParamStore
-        Where ``{name}.weight`` of shape (out_dim, in_dim) is declared.
-    init_std : float
-        Of the initial weight.
+    weight : Param of shape (out_dim, in_dim)
     """
 
-    def __init__(self, store: ParamStore, name: str, in_dim: int, out_dim: int, init_std: float) -> None:
-        self.weight = store.declare(f"{name}.weight", (out_dim, in_dim), init_std)
+    def __init__(self, weight: Param) -> None:
+        self.weight = weight
 
     def forward(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Map (..., in_dim) to (..., out_dim)."""

@@ -5,7 +5,7 @@ views. Tensors are declared in forward order, so gradients become final from the
 pass proceeds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -56,6 +56,7 @@ class ParamStore:
 
     def __init__(self) -> None:
         self._params: dict[str, Param] = {}
+        self._joined: list[Param] = []
         self.data: np.ndarray
         self.grad: np.ndarray
 
@@ -66,11 +67,19 @@ class ParamStore:
         self._params[name] = param
         return param
 
+    def join(self, params: Sequence[Param]) -> Param:
+        """Return matrices that were declared one behind the other as one: their rows, in that order."""
+        rows = sum(param.shape[0] for param in params)
+        joined = Param("", (rows, *params[0].shape[1:]), params[0].offset, None)
+        assert joined.slice.stop == params[-1].slice.stop, "they do not lie side by side"
+        self._joined.append(joined)
+        return joined
+
     def allocate(self, dtype: np.typing.DTypeLike) -> None:
         """Allocate both buffers, zeroed, and bind every tensor's views."""
         self.data = np.zeros(self.size, dtype)
         self.grad = np.zeros(self.size, dtype)
-        for param in self:
+        for param in (*self, *self._joined):
             param.data = self.data[param.slice].reshape(param.shape)
             param.grad = self.grad[param.slice].reshape(param.shape)
 

@@ -41,10 +41,7 @@ def rotate(x: np.ndarray, turns: np.ndarray) -> np.ndarray:
     return y
 
 
-def rotate_backward(dy: np.ndarray, turns: np.ndarray) -> np.ndarray:
-    """Turn (B, H, T, Dh) back and move time in front of heads: (B, T, H, Dh), contiguous."""
-    B, H, T, Dh = dy.shape
-    dx = np.empty((B, T, H, Dh), dy.dtype)
+def rotate_backward(dy: np.ndarray, turns: np.ndarray, out: np.ndarray) -> None:
+    """Turn (B, H, T, Dh) back and move time in front of heads, into `out` of (B, T, H, Dh)."""
     # forward was y = x * turns; the gradient of a complex product is the product with the conjugate
-    np.multiply(dy.view(turns.dtype), turns.conj(), out=dx.view(turns.dtype).swapaxes(1, 2))
-    return dx
+    np.multiply(dy.view(turns.dtype), turns.conj(), out=out.view(turns.dtype).swapaxes(1, 2))

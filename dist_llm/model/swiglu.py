@@ -11,9 +11,9 @@ class SwiGLU:
     """The feed-forward of a block: D -> F twice, gated, F -> D."""
 
     def __init__(self, store: ParamStore, name: str, dim: int, ffn_dim: int, init_std: float, out_std: float) -> None:
-        self.gate_proj = Linear(store, f"{name}.gate_proj", dim, ffn_dim, init_std)
-        self.up_proj = Linear(store, f"{name}.up_proj", dim, ffn_dim, init_std)
-        self.down_proj = Linear(store, f"{name}.down_proj", ffn_dim, dim, out_std)
+        self.gate_proj = Linear(store.declare(f"{name}.gate_proj.weight", (ffn_dim, dim), init_std))
+        self.up_proj = Linear(store.declare(f"{name}.up_proj.weight", (ffn_dim, dim), init_std))
+        self.down_proj = Linear(store.declare(f"{name}.down_proj.weight", (dim, ffn_dim), out_std))
 
     def forward(self, x: np.ndarray) -> tuple[np.ndarray, tuple]:
         """Map (B, T, D) to (B, T, D)."""
