@@ -1,0 +1,91 @@
+"""The training step of this project, by the trainer itself, on tokens drawn at random."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dist_llm.benchmarking.contestants import Contestant
+from dist_llm.config import Config
+from dist_llm.data.loader import Loader
+from dist_llm.model.llama import Llama
+from dist_llm.optim.adamw import AdamW
+from dist_llm.parallel.allocator import keep_freed_memory
+from dist_llm.parallel.comm import Comm
+from dist_llm.parallel.placement import place
+from dist_llm.seeding import generator
+from dist_llm.training.trainer import Trainer
+
+WARM_UP_STEPS = 2
+
+
+class RandomTokens:
+    """A text of no meaning: what a step costs does not depend on it."""
+
+    fingerprint = "random"
+
+    def __init__(self, n: int, vocab_size: int, seed: int) -> None:
+        self._tokens = generator(seed, "benchmark").integers(vocab_size, size=n, dtype=np.int32)
+
+    def __len__(self) -> int:
+        """Return the number of tokens."""
+        return len(self._tokens)
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        """Return tokens start, ..., start + count - 1."""
+        return self._tokens[start : start + count]
+
+
+def batches(config: Config) -> Loader:
+    """Return the batches that every contestant trains on."""
+    c, t = config.model, config.train
+    assert c.vocab_size is not None
+    return Loader(
+        RandomTokens(4 * t.batch_size * c.max_seq_len + 1, c.vocab_size, t.seed), t.batch_size, c.max_seq_len, t.seed
+    )
+
+
+def timed(step: Callable[[], object], steps: int) -> dict[str, float]:
+    """Take so many steps, and return the seconds they took together."""
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    return {"seconds": time.perf_counter() - start}
+
+
+def prepare(
+    contestant: Contestant, config: Config, steps: int, comm: Comm
+) -> tuple[str, Callable[[], dict[str, float]]]:
+    """Build model, optimizer and trainer, and warm them up.
+
+    Returns
+    -------
+    setup : str
+        How it works.
+    turn : callable
+        Takes `steps` steps and returns the seconds.
+    """
+    keep_freed_memory()
+    placement = place(comm, contestant.threads)
+    assert config.model.vocab_size is not None
+    model = Llama(config.model, config.model.vocab_size)
+    optimizer = AdamW(model.params, config.optim)
+    if comm.rank == 0:
+        model.params.initialize(generator(config.train.seed, "weights"))
+    # The trainer's own step, so that what is measured is what trains; nothing of it needs a text or a run folder.
+    none: Any = None
+    nowhere = Path(os.devnull)
+    trainer = Trainer(config, comm, model, optimizer, none, batches(config), none, nowhere, nowhere)
+
+    def step() -> None:
+        trainer._train_step(stop_received=False)
+
+    timed(step, WARM_UP_STEPS)
+    each = " each" * (comm.size > 1)
+    return (
+        f"micro-batches of {config.train.micro_batch_size}, {placement.blas}, {placement.threads} BLAS "
+        f"thread{'s' * (placement.threads > 1)}{each}"
+    ), lambda: timed(step, steps)

@@ -1,0 +1,133 @@
+"""The command as a user starts it, on a model so small that only its ways are measured, not its speed."""
+
+import importlib.util
+import json
+import signal
+import time
+
+import psutil
+import pytest
+
+TINY = ["--model.dim=16", "--model.n_layers=1", "--model.n_heads=2", "--model.ffn_dim=24", "--model.max_seq_len=8"]
+
+
+def workers(folder) -> list[int]:
+    """The processes of contestants that were started from this folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if "dist_llm.benchmarking.worker" in process.cmdline() and process.cwd() == str(folder):
+                found.append(process.pid)
+        except psutil.Error:  # it has ended meanwhile, or is none of ours
+            continue
+    return found
+
+
+@pytest.mark.mpirun
+def test_contestants_take_turns_and_are_gone_afterwards(run, tmp_path):
+    result = run(
+        0, "-m", "dist_llm.benchmark", *TINY, "--repeats=2", "--steps=1", "--batch-size=5", "--ranks=2",
+        "--only=sgemm,numpy-1x1,numpy-Nx1", "--out=results",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert workers(tmp_path) == []
+    report = json.loads((tmp_path / "results" / "benchmark.json").read_text())
+    assert report["model"]["dim"] == 16
+    assert report["model"]["vocab_size"] == 512
+    assert (report["batch_size"], report["repeats"], report["steps"]) == (5, 2, 1)
+    assert len(report["sgemm_gflops"]["one_core"]["rounds"]) == 2
+    assert [(c["name"], c["processes"], c["threads"]) for c in report["contestants"]] == [
+        ("numpy-1x1", 1, 1), ("numpy-Nx1", 2, 1),
+    ]  # fmt: skip
+    for c in report["contestants"]:
+        assert len(c["tokens_per_s"]["rounds"]) == 2
+        assert len(c["peak_memory_bytes"]) == c["processes"]
+        assert c["mfu"] > 0
+    assert report["left_out"] == {}
+    for text in ("round 2 of 2", "numpy-Nx1: micro-batches of 2", "FLOPs per token"):
+        assert text in result.stdout
+    has_matplotlib = importlib.util.find_spec("matplotlib") is not None
+    assert (tmp_path / "results" / "benchmark.png").exists() == has_matplotlib
+
+
+@pytest.mark.mpirun
+def test_ctrl_c_ends_all_workers(start, tmp_path):
+    job = start(
+        0, "-u", "-m", "dist_llm.benchmark", *TINY, "--repeats=100000", "--ranks=2", "--only=numpy-1x1,numpy-Nx1"
+    )
+    for line in job.process.stdout:
+        if line.startswith("round 3"):
+            break
+    assert len(workers(tmp_path)) >= 3  # and mpirun, whose command line names them too
+    job.process.send_signal(signal.SIGINT)
+    result = job.wait()
+    assert (result.returncode, result.stderr) == (130, "interrupted\n")
+    assert workers(tmp_path) == []
+
+
+@pytest.mark.mpirun
+def test_a_killed_worker_is_told_by_name(start, tmp_path):
+    job = start(0, "-u", "-m", "dist_llm.benchmark", *TINY, "--repeats=100000", "--only=numpy-1x1")
+    for line in job.process.stdout:
+        if line.startswith("round 3"):
+            break
+    for pid in workers(tmp_path):
+        psutil.Process(pid).kill()
+    result = job.wait()
+    assert result.returncode == 1
+    assert result.stderr == "error: numpy-1x1 failed in its turn: its process ended without a word\n"
+
+
+def test_a_worker_ends_when_the_benchmark_is_killed(start, tmp_path):
+    job = start(0, "-u", "-m", "dist_llm.benchmark", *TINY, "--repeats=100000", "--only=numpy-1x1")
+    for line in job.process.stdout:
+        if line.startswith("round 3"):
+            break
+    job.process.kill()
+    job.wait()
+    deadline = time.monotonic() + 20
+    while workers(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert workers(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--only=sgem"], "--only: unknown contestant 'sgem'; did you mean sgemm?"),
+        (["--out=file", "--only=sgemm"], "--out: file is a file: name a folder"),
+        (["--repeats=0"], "argument --repeats: takes a whole number from 1 on, not '0' (--help lists the options)"),
+        (
+            ["--only=numpy-Nx1", "--ranks=3", "--batch-size=2"],
+            "numpy-Nx1 has 3 processes and --batch-size only 2: each needs a sequence",
+        ),
+    ],
+)
+def test_mistakes_are_one_line(run, tmp_path, options, message):
+    (tmp_path / "file").touch()
+    result = run(0, "-m", "dist_llm.benchmark", *options)
+    assert (result.returncode, result.stderr) == (2, f"error: {message}\n")
+
+
+def test_list(run):
+    result = run(0, "-m", "dist_llm.benchmark", "--list", "--ranks=3")
+    assert result.returncode == 0
+    assert "numpy-Nx1          dist_llm: ranks under mpirun, one BLAS thread each (3 x 1)" in result.stdout
+
+
+@pytest.mark.mpirun
+def test_peers(run):
+    pytest.importorskip("torch")
+    result = run(
+        0, "-m", "dist_llm.benchmark", *TINY, "--repeats=1", "--steps=1", "--batch-size=5", "--ranks=2",
+        "--only=torch-eager-1,torch-ddp-gloo,torch-bf16-all", PYTHONWARNINGS="default",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "left out" not in result.stdout
+    assert "torch-ddp-gloo: " in result.stdout
+
+
+def test_peers_without_dropout_only(run):
+    result = run(0, "-m", "dist_llm.benchmark", *TINY, "--model.dropout=0.1", "--only=torch-eager-1")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: no contestant can take part: torch-eager-1: ")
