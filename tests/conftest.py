@@ -32,6 +32,11 @@ def environment(**changes: str) -> dict[str, str]:
     return env | changes
 
 
+def find_mpirun() -> str | None:
+    """The launcher of this Python's environment, or else of the PATH."""
+    return shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+
+
 class Job:
     """A started job; ended, with all its processes, at the end of the test."""
 
@@ -70,8 +75,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Job]]:
     def start(ranks: int, *arguments: object, **changes: str) -> Job:
         command = [sys.executable, *map(str, arguments)]
         if ranks:
-            here = Path(sys.executable).parent
-            launcher = shutil.which("mpirun", path=f"{here}{os.pathsep}{os.environ['PATH']}")
+            launcher = find_mpirun()
             if launcher is None:
                 pytest.fail("mpirun is missing: ./launch/setup.sh installs it, -m 'not mpirun' leaves these tests out")
             command = [launcher, "-n", str(ranks), *command]

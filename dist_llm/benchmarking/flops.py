@@ -13,16 +13,16 @@ al. 2022, arXiv 2204.02311, appendix B).
 """
 
 from dist_llm.config import ModelConfig
+from dist_llm.model.llama import count_parameters
 
 FORMULA = "6 x (parameters that multiply) + 6 x n_layers x dim x (T + 1)"
 
 
 def multiplying_parameters(config: ModelConfig, vocab_size: int) -> int:
     """Return the number of weights that a token is multiplied with."""
-    kv_dim = config.dim // config.n_heads * (config.n_kv_heads or config.n_heads)
-    attention = 2 * config.dim * config.dim + 2 * config.dim * kv_dim
-    feed_forward = 3 * config.dim * config.ffn_dim
-    return config.n_layers * (attention + feed_forward) + vocab_size * config.dim
+    gains = (2 * config.n_layers + 1) * config.dim
+    looked_up = 0 if config.tie_embeddings else vocab_size * config.dim
+    return count_parameters(config, vocab_size) - gains - looked_up
 
 
 def flops_per_token(config: ModelConfig, vocab_size: int) -> int:

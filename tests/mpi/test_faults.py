@@ -3,13 +3,13 @@
 import json
 import os
 import re
-import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import find_mpirun
 
 pytestmark = pytest.mark.mpirun
 
@@ -124,7 +124,7 @@ def test_a_polite_signal_checkpoints_and_says_how_to_continue(faulty, run, tmp_p
 
 
 def launcher_is_ours() -> bool:
-    found = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    found = find_mpirun()
     ours = Path(__file__).parent.parent.parent / "launch" / "mpirun"
     return found is not None and Path(found).read_bytes() == ours.read_bytes()
 
