@@ -37,24 +37,27 @@ class Block:
 
     def forward(self, x: np.ndarray, rngs: Generators = None) -> tuple[np.ndarray, tuple]:
         """Map (B, T, D) to (B, T, D); `rngs` (one per sequence) switches dropout on."""
-        h, norm1 = self.input_layernorm.forward(x)
-        h, attn = self.self_attn.forward(h)
-        h, mask1 = dropout(h, self.dropout, rngs)
-        x = x + h
-        h, norm2 = self.post_attention_layernorm.forward(x)
-        h, mlp = self.mlp.forward(h)
-        h, mask2 = dropout(h, self.dropout, rngs)
-        return x + h, (norm1, attn, mask1, norm2, mlp, mask2)
+        y, norm1 = self.input_layernorm.forward(x)
+        y, attn = self.self_attn.forward(y)
+        y, mask1 = dropout(y, self.dropout, rngs)
+        y += x
+        z, norm2 = self.post_attention_layernorm.forward(y)
+        z, mlp = self.mlp.forward(z)
+        z, mask2 = dropout(z, self.dropout, rngs)
+        z += y
+        return z, (norm1, attn, mask1, norm2, mlp, mask2)
 
-    def backward(self, dy: np.ndarray, cache: tuple) -> np.ndarray:
+    def backward(self, dz: np.ndarray, cache: tuple) -> np.ndarray:
         """Map (B, T, D) back to (B, T, D)."""
         norm1, attn, mask1, norm2, mlp, mask2 = cache
-        dh = dropout_backward(dy, mask2)
-        dh = self.mlp.backward(dh, mlp)
-        dx = dy + self.post_attention_layernorm.backward(dh, norm2)
-        dh = dropout_backward(dx, mask1)
-        dh = self.self_attn.backward(dh, attn)
-        dx += self.input_layernorm.backward(dh, norm1)
+        dy = dropout_backward(dz, mask2)
+        dy = self.mlp.backward(dy, mlp)
+        dy = self.post_attention_layernorm.backward(dy, norm2)
+        dy += dz
+        dx = dropout_backward(dy, mask1)
+        dx = self.self_attn.backward(dx, attn)
+        dx = self.input_layernorm.backward(dx, norm1)
+        dx += dy
         return dx
 
     def decode(self, x: np.ndarray, start: int, kv_cache: KeysAndValues) -> np.ndarray:

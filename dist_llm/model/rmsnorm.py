@@ -17,18 +17,20 @@ class RMSNorm:
         # vecdot(x, x) is the sum of squares of each row in one pass, without the (..., D) array of squares.
         mean_square = np.vecdot(x, x)[..., None] / x.shape[-1]  # (..., 1)
         r = 1 / np.sqrt(mean_square + x.dtype.type(self.eps))
-        normed = x * r
-        return normed * self.gain.data, (normed, r)
+        y = x * r
+        y *= self.gain.data
+        return y, (x, r)
 
     def backward(self, dy: np.ndarray, cache: tuple) -> np.ndarray:
         """Map (..., D) back to (..., D)."""
-        normed, r = cache
-        # forward was y = normed * g, so now ...
-        self.gain.grad += np.einsum("nd,nd->d", dy.reshape(-1, dy.shape[-1]), normed.reshape(-1, dy.shape[-1]))
-        dnormed = dy * self.gain.data
-        # ... and normed = x * r(x): r falls as x grows along itself, which takes away the part of dnormed along
-        # normed: dx = r (dnormed - normed mean(dnormed * normed))
-        along = np.vecdot(dnormed, normed)[..., None] / dy.shape[-1]  # (..., 1)
-        dnormed -= normed * along
-        dnormed *= r
-        return dnormed
+        x, r = cache
+        rows = (-1, x.shape[-1])
+        # forward was y = x * r * g, so now dg = sum over rows of dy x r ...
+        dyx = dy * x
+        self.gain.grad += r.ravel() @ dyx.reshape(rows)
+        # ... and with r(x), which falls as x grows along itself, dx = r (dy g - x r^2 mean(dy g x))
+        along = (dyx @ self.gain.data)[..., None] * (r * r / x.shape[-1])  # (..., 1)
+        dx = dy * self.gain.data
+        dx -= np.multiply(x, along, out=dyx)
+        dx *= r
+        return dx
