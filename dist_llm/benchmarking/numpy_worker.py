@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from dist_llm.benchmarking.contestants import Contestant
+from dist_llm.benchmarking.phases import Phases
 from dist_llm.config import Config
-from dist_llm.data.loader import Loader
+from dist_llm.data.loader import Loader, share
 from dist_llm.model.llama import Llama
 from dist_llm.optim.adamw import AdamW
 from dist_llm.parallel.allocator import keep_freed_memory
@@ -48,17 +49,15 @@ def batches(config: Config) -> Loader:
     )
 
 
-def timed(step: Callable[[], object], steps: int) -> dict[str, float]:
-    """Take so many steps, and return the seconds they took together."""
+def timed(step: Callable[[], object], steps: int, amount: int = 0) -> dict[str, Any]:
+    """Take so many steps, each of which does `amount`; return what was done, and in how many seconds."""
     start = time.perf_counter()
     for _ in range(steps):
         step()
-    return {"seconds": time.perf_counter() - start}
+    return {"seconds": time.perf_counter() - start, "amount": amount * steps}
 
 
-def prepare(
-    contestant: Contestant, config: Config, steps: int, comm: Comm
-) -> tuple[str, Callable[[], dict[str, float]]]:
+def prepare(contestant: Contestant, config: Config, steps: int, comm: Comm) -> tuple[str, Callable[[], dict[str, Any]]]:
     """Build model, optimizer and trainer, and warm them up.
 
     Returns
@@ -66,7 +65,7 @@ def prepare(
     setup : str
         How it works.
     turn : callable
-        Takes `steps` steps and returns the seconds.
+        Takes `steps` steps and returns the seconds, the tokens of this rank, and the seconds of each phase.
     """
     keep_freed_memory()
     placement = place(comm, contestant.threads)
@@ -78,14 +77,23 @@ def prepare(
     # The trainer's own step, so that what is measured is what trains; nothing of it needs a text or a run folder.
     none: Any = None
     nowhere = Path(os.devnull)
-    trainer = Trainer(config, comm, model, optimizer, none, batches(config), none, nowhere, nowhere)
+    loader = batches(config)
+    trainer = Trainer(config, comm, model, optimizer, none, loader, none, nowhere, nowhere)
+    phases = Phases(model, optimizer, loader, comm)
+    rows = share(config.train.batch_size, comm.rank, comm.size)
+    tokens = (rows.stop - rows.start) * config.model.max_seq_len
 
     def step() -> None:
         trainer._train_step(stop_received=False)
+
+    def turn() -> dict[str, Any]:
+        phases.reset()
+        result = timed(step, steps, tokens)
+        return result | {"phases": phases.of(result["seconds"])}
 
     timed(step, WARM_UP_STEPS)
     each = " each" * (comm.size > 1)
     return (
         f"micro-batches of {config.train.micro_batch_size}, {placement.blas}, {placement.threads} BLAS "
         f"thread{'s' * (placement.threads > 1)}{each}"
-    ), lambda: timed(step, steps)
+    ), turn

@@ -38,7 +38,7 @@ def why_not(config: ModelConfig) -> str | None:
 
 def prepare(
     contestant: Contestant, config: Config, steps: int, rank: int, meeting: str
-) -> tuple[str, Callable[[], dict[str, float]]]:
+) -> tuple[str, Callable[[], dict[str, Any]]]:
     """Build and warm up the peer; as `numpy_worker.prepare`.
 
     Parameters
@@ -60,7 +60,7 @@ def prepare(
     micro_batch_size = peer.choose_micro_batch_size()
     timed(peer.step, WARM_UP_STEPS)
     size = "whole batch" if micro_batch_size == peer.rows else f"micro-batches of {micro_batch_size}"
-    return f"{size}, {fused} AdamW, torch {torch.__version__}", lambda: timed(peer.step, steps)
+    return f"{size}, {fused} AdamW, torch {torch.__version__}", lambda: timed(peer.step, steps, peer.tokens)
 
 
 class _Peer:
@@ -70,6 +70,8 @@ class _Peer:
     ----------
     rows : int
         Sequences of this process in a step.
+    tokens : int
+        Of this process in a step.
     """
 
     def __init__(self, contestant: Contestant, config: Config, rank: int, meeting: str) -> None:
@@ -78,6 +80,7 @@ class _Peer:
         self._torch, self._config, self._world_size = torch, config, contestant.processes
         rows = share(config.train.batch_size, rank, self._world_size)
         self.rows = self._micro_batch_size = rows.stop - rows.start
+        self.tokens = self.rows * config.model.max_seq_len
         loader = batches(config)
         self._batches = ((torch.from_numpy(a).long() for a in loader.batch(s, rank, self._world_size)) for s in count())
         self._bf16 = contestant.variant == "bf16"

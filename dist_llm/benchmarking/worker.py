@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dist_llm.benchmarking import numpy_worker, sgemm, torch_worker
+from dist_llm.benchmarking import generation, jax_worker, numpy_worker, sgemm, tokenizing, torch_worker
 from dist_llm.benchmarking.channel import Channel
-from dist_llm.benchmarking.contestants import Contestant
+from dist_llm.benchmarking.contestants import Contestant, long_context
 from dist_llm.config import Config, read_toml
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.program import run
@@ -41,12 +41,21 @@ def main(argv: list[str], comm: Comm) -> int:
 
 def _prepare(task: dict[str, Any], rank: int, comm: Comm) -> tuple[str, Callable[[], dict[str, Any]]]:
     contestant = Contestant(**task["contestant"])
-    config = Config().replace(read_toml(task["config"]))
+    config, steps = Config().replace(read_toml(task["config"])), task["steps"]
     if contestant.kind == "sgemm":
         return sgemm.prepare(contestant.threads)
+    if contestant.task.startswith("bpe"):
+        return tokenizing.prepare(contestant, config)
+    if contestant.task == "generation":
+        prepare = generation.prepare_numpy if contestant.kind == "numpy" else generation.prepare_torch
+        return prepare(contestant, config)
+    if contestant.task == "long":
+        config, steps = long_context(config), 1
     if contestant.kind == "numpy":
-        return numpy_worker.prepare(contestant, config, task["steps"], comm)
-    return torch_worker.prepare(contestant, config, task["steps"], rank, task["meeting"])
+        return numpy_worker.prepare(contestant, config, steps, comm)
+    if contestant.kind == "jax":
+        return jax_worker.prepare(config, steps)
+    return torch_worker.prepare(contestant, config, steps, rank, task["meeting"])
 
 
 def _peak_memory_bytes() -> int:

@@ -50,7 +50,6 @@ class Attention:
         rows = {"q_proj": dim, "k_proj": kv_dim, "v_proj": kv_dim}
         parts = [store.declare(f"{name}.{part}.weight", (n, dim), init_std) for part, n in rows.items()]
         self.qkv_proj = Linear(store.join(parts))
-        self.columns = [dim, dim + kv_dim]  # where keys and where values begin
         self.o_proj = Linear(store.declare(f"{name}.o_proj.weight", (dim, dim), out_std))
         self.turns = turns
         # The scores' factor 1 / sqrt(Dh) rides along in the rotation of the queries.
@@ -92,16 +91,18 @@ class Attention:
         scores = self._group(q) @ k[:, :, None].swapaxes(-1, -2)  # (B, K, G, t, start + t)
         if t > 1:
             scores += np.triu(np.full(scores.shape[-2:], -np.inf, x.dtype), k=start + 1)
-        np.exp(scores - scores.max(axis=-1, keepdims=True), out=scores)
-        o = scores @ v[:, :, None]
-        o /= scores.sum(axis=-1, keepdims=True)
+        scores -= scores.max(axis=-1, keepdims=True)
+        e = np.exp(scores, out=scores)
+        o = e @ v[:, :, None]
+        o /= e.sum(axis=-1, keepdims=True)
         o = o.reshape(B, self.n_heads, t, -1).swapaxes(1, 2).reshape(B, t, D)
         return self.o_proj.forward(o)[0]
 
-    def _split(self, qkv: np.ndarray) -> list[np.ndarray]:
+    def _split(self, qkv: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(B, T, (H + 2 K) * Dh) -> views of (B, T, H, Dh), (B, T, K, Dh) and (B, T, K, Dh)."""
-        parts = np.split(qkv, self.columns, axis=-1)
-        return [part.reshape(*part.shape[:2], -1, self.head_dim) for part in parts]
+        heads = qkv.reshape(*qkv.shape[:2], -1, self.head_dim)
+        k, v = self.n_heads, self.n_heads + self.n_kv_heads  # where keys and where values begin
+        return heads[:, :, :k], heads[:, :, k:v], heads[:, :, v:]
 
     def _group(self, x: np.ndarray) -> np.ndarray:
         """(B, H, T, Dh) -> (B, K, G, T, Dh)."""

@@ -40,11 +40,14 @@ def test_contestants_take_turns_and_are_gone_afterwards(run, tmp_path):
         ("numpy-1x1", 1, 1), ("numpy-Nx1", 2, 1),
     ]  # fmt: skip
     for c in report["contestants"]:
-        assert len(c["tokens_per_s"]["rounds"]) == 2
+        assert (c["task"], c["unit"]) == ("step", "tokens/s")
+        assert len(c["speed"]["rounds"]) == 2
         assert len(c["peak_memory_bytes"]) == c["processes"]
-        assert c["mfu"] > 0
+        assert c["mfu"]["median"] > 0
+        assert min(c["phases"].values()) > 0
+        assert sum(c["phases"].values()) == pytest.approx(1, abs=0.2)  # medians of parts need not add up exactly
     assert report["left_out"] == {}
-    for text in ("round 2 of 2", "numpy-Nx1: micro-batches of 2", "FLOPs per token"):
+    for text in ("round 2 of 2", "where the time goes", "numpy-Nx1: micro-batches of 2", "FLOPs per token"):
         assert text in result.stdout
     has_matplotlib = importlib.util.find_spec("matplotlib") is not None
     assert (tmp_path / "results" / "benchmark.png").exists() == has_matplotlib
@@ -112,7 +115,10 @@ def test_mistakes_are_one_line(run, tmp_path, options, message):
 def test_list(run):
     result = run(0, "-m", "dist_llm.benchmark", "--list", "--ranks=3")
     assert result.returncode == 0
-    assert "numpy-Nx1          dist_llm: ranks under mpirun, one BLAS thread each (3 x 1)" in result.stdout
+    assert (
+        "step          numpy-Nx1             dist_llm: ranks under mpirun, one BLAS thread each (3 x 1)"
+        in result.stdout
+    )
 
 
 @pytest.mark.mpirun
@@ -120,11 +126,22 @@ def test_peers(run):
     pytest.importorskip("torch")
     result = run(
         0, "-m", "dist_llm.benchmark", *TINY, "--repeats=1", "--steps=1", "--batch-size=5", "--ranks=2",
-        "--only=torch-eager-1,torch-ddp-gloo,torch-bf16-all", PYTHONWARNINGS="default",
+        "--only=torch-eager-1,torch-ddp-gloo,torch-bf16-all,generation-torch", PYTHONWARNINGS="default",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "left out" not in result.stdout
     assert "torch-ddp-gloo: " in result.stdout
+
+
+def test_generation_and_tokenizers(run):
+    result = run(
+        0, "-m", "dist_llm.benchmark", *TINY, "--model.vocab_size=300", "--repeats=1",
+        "--only=generation-numpy,bpe-training-numpy,bpe-encoding",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "generation-numpy: 7 tokens" in result.stdout
+    assert "bpe-training-numpy: 300 tokens, 1.0 MB of text" in result.stdout
+    assert ("left out: bpe-encoding-hf" in result.stdout) == (importlib.util.find_spec("tokenizers") is None)
 
 
 def test_peers_without_dropout_only(run):

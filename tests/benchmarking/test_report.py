@@ -1,24 +1,34 @@
 import pytest
 
 from dist_llm.benchmarking.contestants import choose, contestants
-from dist_llm.benchmarking.report import draw, spread, summarize, table
+from dist_llm.benchmarking.picture import draw
+from dist_llm.benchmarking.report import spread, summarize, text
 from dist_llm.errors import UserError
 
 EVERYONE = {c.name: c for c in contestants(cores=2, ranks=2)}
 MB = 1_000_000
+PHASES = {"attention": 0.5, "data": 0.125, "reduction": 0.125, "optimizer": 0.125, "rest": 0.125}
 
 
-def answers(*seconds: float) -> list[dict]:
-    return [{"seconds": s, "peak_memory_bytes": (50 + i) * MB} for i, s in enumerate(seconds)]
+def answers(*seconds: float, amount: int = 10_000, phases: bool = False) -> list[dict]:
+    return [
+        {"seconds": s, "amount": amount // len(seconds), "peak_memory_bytes": (50 + i) * MB}
+        | ({"phases": {phase: share * s for phase, share in PHASES.items()}} if phases else {})
+        for i, s in enumerate(seconds)
+    ]
 
 
 # The second round is twice as slow for all, and the last one disturbed only the peer.
 ROUNDS = [
     {
-        "sgemm": [{"one_core_gflops": 100.0, "all_cores_gflops": 190.0}],
-        "numpy-1x1": answers(slow * 2.0),
-        "numpy-Nx1": answers(slow * 1.0, slow * 0.9),
+        "sgemm": [{"one_core_gflops": 100.0 / slow, "all_cores_gflops": 190.0 / slow}],
+        "numpy-1x1": answers(slow * 2.0, phases=True),
+        "numpy-Nx1": answers(slow * 1.0, slow * 0.9, phases=True),
         "torch-eager-all": answers(slow * peer),
+        "generation-numpy": answers(slow * 0.1, amount=100),
+        "generation-torch-all": answers(slow * 0.2, amount=100),
+        "bpe-encoding-numpy": answers(slow * 2.0, amount=5 * MB),
+        "bpe-encoding-hf": answers(slow * 1.0, amount=5 * MB),
     }
     for slow, peer in ((1, 1.25), (2, 1.25), (1, 2.0))
 ]
@@ -27,8 +37,9 @@ ROUNDS = [
 @pytest.fixture
 def report() -> dict:
     team = [(EVERYONE[name], f"how {name} works") for name in ROUNDS[0]]
-    result = summarize(team, ROUNDS, cores=2, tokens_per_turn=10_000, flops_per_token=5_000_000)
-    rest = {"machine": {"cores": 2}, "flops_per_token": 5_000_000, "flops_formula": "FORMULA", "parameters": 1234}
+    flops = {"step": 5_000_000, "long": 7_000_000}
+    result = summarize(team, ROUNDS, cores=2, flops_per_token=flops)
+    rest = {"machine": {"cores": 2}, "flops_per_token": flops, "flops_formula": "FORMULA", "parameters": 1234}
     return result | rest | {"left_out": {"torch-ddp-gloo": "no gloo", "torch-bf16-all": "no gloo"}}
 
 
@@ -37,33 +48,49 @@ def test_spread():
 
 
 def test_medians_ratios_and_utilisation(report):
-    one, ranks, peer = report["contestants"]
-    assert one["tokens_per_s"]["rounds"] == [5000, 2500, 5000]
-    assert ranks["tokens_per_s"] == spread([10_000, 5000, 10_000])  # by the slowest rank
-    assert (peer["tokens_per_s"]["min"], peer["tokens_per_s"]["median"]) == (4000, 5000)
-    # Medians of the speeds alone would say 0.5.
+    one, ranks, peer, *_ = report["contestants"]
+    assert one["speed"]["rounds"] == [5000, 2500, 5000]
+    assert ranks["speed"] == spread([10_000, 5000, 10_000])  # by the slowest rank
+    assert peer["speed"]["rounds"] == [8000, 4000, 5000]
+    # The medians of the speeds alone would say 0.5.
     assert peer["reference"] == "numpy-Nx1"
     assert peer["ratio"]["median"] == pytest.approx(0.8)
     assert one["reference"] == "numpy-1x1"  # the only one on one core
-    assert one["mfu"] == pytest.approx(5000 * 5e6 / 100e9)
-    assert ranks["mfu"] == pytest.approx(10_000 * 5e6 / 190e9)
+    # Each round by the peak of its own: the slow one is no less a use of the machine.
+    assert one["mfu"]["rounds"] == pytest.approx([5000 * 5e6 / 100e9] * 3)
+    assert ranks["mfu"]["rounds"] == pytest.approx([10_000 * 5e6 / 190e9] * 3)
     assert ranks["peak_memory_bytes"] == [50 * MB, 51 * MB]
+    assert ranks["phases"] == pytest.approx(PHASES)
+    assert peer["phases"] is None
 
 
-def test_table(report):
-    lines = table(report).splitlines()
-    assert " ".join(lines[0].split()) == "contestant processes threads tokens/s (min..max) ratio to MFU peak memory"
-    assert " ".join(lines[1].split()) == "numpy-1x1 1 1 5,000 (2,500..5,000) - - 25 % 50 MB"
-    assert " ".join(lines[3].split()) == "torch-eager-all 1 2 5,000 (4,000..8,000) 0.80 numpy-Nx1 13 % 50 MB"
-    assert "sgemm peak, GFLOP/s: 100 (100..100) on one core, 190 (190..190) on all 2" in lines
-    assert "FLOPs per token = FORMULA = 5.00 million" in lines
+def test_each_task_has_its_unit_and_its_reference(report):
+    by_name = {c["name"]: c for c in report["contestants"]}
+    assert (by_name["bpe-encoding-hf"]["unit"], by_name["bpe-encoding-hf"]["speed"]["median"]) == ("MB/s", 5.0)
+    assert by_name["bpe-encoding-hf"]["ratio"]["median"] == pytest.approx(2.0)
+    assert by_name["generation-torch-all"]["reference"] == "generation-numpy"  # though it has more cores
+    assert by_name["generation-torch-all"]["ratio"]["median"] == pytest.approx(0.5)
+    assert by_name["generation-torch-all"]["mfu"] is None
+
+
+def test_text(report):
+    lines = text(report).splitlines()
+    words = [" ".join(line.split()) for line in lines]
+    assert words[0] == "training step: forward, backward, reduction, clipping, AdamW, tokens/s"
+    assert words[1] == "processes threads median (min..max) ratio to MFU peak memory"
+    assert words[2] == "numpy-1x1 1 1 5,000 (2,500..5,000) - - 25 % 50 MB"
+    assert words[4] == "torch-eager-all 1 2 5,000 (4,000..8,000) 0.80 numpy-Nx1 21 % 50 MB"
+    assert "bpe-encoding-hf 1 1 5.00 (2.50..5.00) 2.00 bpe-encoding-numpy - 50 MB" in words
+    assert "numpy-Nx1 50.0 12.5 12.5 12.5 12.5 50.0" in words
+    assert "sgemm peak, GFLOP/s: 100 (50..100) on one core, 190 (95..190) on all 2" in lines
+    assert "FLOPs per token = FORMULA = 5.00 million (7.00 with 2,048 tokens)" in lines
     assert "torch-eager-all: how torch-eager-all works" in lines
     assert "left out: torch-ddp-gloo, torch-bf16-all: no gloo" in lines
 
 
 def test_without_sgemm_there_is_no_utilisation_and_without_numpy_no_ratio():
     team = [(EVERYONE["torch-eager-all"], "")]
-    result = summarize(team, ROUNDS, cores=2, tokens_per_turn=10_000, flops_per_token=1)
+    result = summarize(team, ROUNDS, cores=2, flops_per_token={"step": 1})
     (peer,) = result["contestants"]
     assert (result["sgemm_gflops"], peer["mfu"], peer["ratio"]) == (None, None, None)
 
@@ -73,11 +100,13 @@ def test_picture(report, tmp_path):
     assert draw(report, tmp_path / "benchmark.png")
     assert (tmp_path / "benchmark.png").stat().st_size > 1000
     assert [p.name for p in tmp_path.iterdir()] == ["benchmark.png"]
+    assert not draw(report | {"contestants": []}, tmp_path / "empty.png")
 
 
 def test_choose():
     everyone = list(EVERYONE.values())
     assert choose(everyone, None) == everyone
     assert [c.name for c in choose(everyone, "numpy-1x1, sgemm")] == ["sgemm", "numpy-1x1"]
+    assert [c.name for c in choose(everyone, "long,sgemm")] == ["sgemm", "long-numpy", "long-torch"]
     with pytest.raises(UserError, match="unknown contestant 'numpy-1x2'; did you mean numpy-1x1"):
         choose(everyone, "numpy-1x2")
