@@ -19,7 +19,7 @@ if [ "${1:-}" = --oracles ]; then
     fi
     if ! python -c 'import jax' 2>/dev/null; then
         say "installing JAX (CPU) into .venv"
-        python -m pip install --quiet 'jax>=0.4.30' || fail "no JAX from pip; run without --oracles"
+        python -m pip install --quiet 'jax>=0.7' || fail "no JAX from pip; run without --oracles"
     fi
 fi
 

@@ -1,19 +1,22 @@
 """The same training step in JAX: forward, backward, clipping and AdamW compiled into one program.
 
-The model is an independent one that the tests hold ours to. As with PyTorch, the batch goes in as a whole or in
-micro-batches, whichever is faster here.
+The model is an independent one that the tests hold ours to. The peer gets what is best for it, whichever is faster
+here: YNNPACK for XLA's matrix products or not; the batch as a whole, in micro-batches, or divided among as many of
+XLA's devices as there are cores, one sequence at a time in each.
 """
 
 import importlib.util
+import math
 import os
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import dist_llm
+from dist_llm.benchmarking.contestants import Contestant
 from dist_llm.benchmarking.numpy_worker import WARM_UP_STEPS, batches, timed
 from dist_llm.benchmarking.torch_worker import MICRO_BATCH_SIZE, TRIES
 from dist_llm.config import Config, ModelConfig
@@ -22,6 +25,25 @@ from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.seeding import generator
 
 ORACLE = Path(dist_llm.__file__).parent.parent / "tests" / "oracles" / "jax_llama.py"
+WITHOUT_YNNPACK = {"xla_cpu_experimental_ynn_fusion_type": ""}
+
+
+class Way(NamedTuple):
+    """One way to compile the step.
+
+    Attributes
+    ----------
+    devices : int
+        Parts of the batch that are worked on side by side. One device uses all cores for each operation by itself.
+    micro_batch_size : int
+        Sequences a device works on at once.
+    ynnpack : bool
+        Whether XLA may use this library; if not, it uses Eigen.
+    """
+
+    devices: int
+    micro_batch_size: int
+    ynnpack: bool
 
 
 def why_not(config: ModelConfig) -> str | None:
@@ -35,51 +57,72 @@ def why_not(config: ModelConfig) -> str | None:
     return None
 
 
-def prepare(config: Config, steps: int) -> tuple[str, Callable[[], dict[str, Any]]]:
+def prepare(contestant: Contestant, config: Config, steps: int) -> tuple[str, Callable[[], dict[str, Any]]]:
     """Build, compile and warm up the peer; as `numpy_worker.prepare`."""
+    # Both are read when JAX starts, so it must not have started yet.
     os.environ["JAX_PLATFORMS"] = "cpu"
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={contestant.threads}".strip()
     keep_freed_memory()
     import jax
 
     rows = config.train.batch_size
-    sizes = [size for size in (rows, MICRO_BATCH_SIZE) if rows % size == 0]
-    peers = {size: _Peer(config, size) for size in sizes}
-    seconds: dict[int, list[float]] = {size: [] for size in peers}
-    for _ in range(1 + TRIES):
-        for size, peer in peers.items():
-            seconds[size].append(timed(peer.step, 1)["seconds"])
-    best = min(peers, key=lambda size: min(seconds[size][1:]))  # the first try compiles
-    peer = peers[best]
-    del peers
+    micro_batch_size = rows if rows % MICRO_BATCH_SIZE else MICRO_BATCH_SIZE
+    peer = _fastest([_Peer(config, Way(1, micro_batch_size, ynnpack)) for ynnpack in _ynnpack_or_not()])
+    others = {Way(1, rows, peer.way.ynnpack), Way(math.gcd(rows, jax.device_count()), 1, peer.way.ynnpack)}
+    peer = _fastest([peer, *(_Peer(config, way) for way in others - {peer.way})])
     timed(peer.step, WARM_UP_STEPS)
-    how = "whole batch" if best == rows else f"micro-batches of {best}"
+    way = peer.way
+    how = "whole batch" if way.micro_batch_size == rows else f"micro-batches of {way.micro_batch_size}"
+    how += f" on each of {way.devices} devices" * (way.devices > 1) + ", without YNNPACK" * (not way.ynnpack)
     return f"{how}, jax {jax.__version__}", lambda: timed(peer.step, steps, rows * config.model.max_seq_len)
 
 
+def _ynnpack_or_not() -> tuple[bool, ...]:
+    """Return what there is to choose from: other versions of XLA do not know the option."""
+    import jax
+
+    try:
+        jax.jit(lambda x: x, compiler_options=WITHOUT_YNNPACK)(0.0)
+    except jax.errors.JaxRuntimeError:
+        return (True,)
+    return (True, False)
+
+
+def _fastest(peers: "list[_Peer]") -> "_Peer":
+    """Let the peers take turns, and return the fastest."""
+    seconds: list[list[float]] = [[] for _ in peers]
+    for _ in range(1 + TRIES):
+        for peer, record in zip(peers, seconds, strict=True):
+            record.append(timed(peer.step, 1)["seconds"])
+    return peers[min(range(len(peers)), key=lambda i: min(seconds[i][1:]))]  # the first try compiles
+
+
 class _Peer:
-    """Parameters, moments, batches and the compiled step."""
+    """Parameters, moments, batches and the compiled step.
 
-    def __init__(self, config: Config, micro_batch_size: int) -> None:
+    Attributes
+    ----------
+    way : Way
+    """
+
+    def __init__(self, config: Config, way: Way) -> None:
         import jax
+        from jax.sharding import NamedSharding, PartitionSpec
 
-        spec = importlib.util.spec_from_file_location("jax_llama", ORACLE)
-        assert spec is not None
-        assert spec.loader is not None
-        oracle: Any = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(oracle)
-
+        self.way = way
+        oracle = load_oracle()
         assert config.model.vocab_size is not None
         ours = Llama(config.model, config.model.vocab_size)
         ours.params.initialize(generator(config.train.seed, "weights"))
-        params = {p.name: jax.numpy.array(p.data) for p in ours.params}
-        m, v = ({name: jax.numpy.zeros_like(p) for name, p in params.items()} for _ in range(2))
-        self._state = (params, m, v)
+        params = {p.name: p.data for p in ours.params}
+        m, v = ({name: np.zeros_like(p) for name, p in params.items()} for _ in range(2))
         loader = batches(config)
-        self._batches = ((step + 1, *loader.batch(step, 0, 1)) for step in count())
+        self._batches = ((np.float32(step + 1), *loader.batch(step, 0, 1)) for step in count())
 
         def train_step(state: Any, t: Any, tokens: Any, targets: Any) -> Any:
             params, m, v = state
-            n = len(tokens) // micro_batch_size
+            n = len(tokens) // way.micro_batch_size
 
             def add(grads: Any, micro: Any) -> Any:
                 new = jax.grad(oracle.loss)(params, *micro, config.model)
@@ -89,16 +132,37 @@ class _Peer:
                 grads = jax.grad(oracle.loss)(params, tokens, targets, config.model)
             else:
                 zeros = jax.tree.map(jax.numpy.zeros_like, params)
-                micros = (part.reshape(n, micro_batch_size, -1) for part in (tokens, targets))
+                micros = (part.reshape(n, way.micro_batch_size, -1) for part in (tokens, targets))
                 grads, _ = jax.lax.scan(add, zeros, tuple(micros))
+            if way.devices > 1:
+                grads = jax.lax.pmean(grads, "device")
             grads = oracle.clipped(grads, config.optim.grad_clip or float("inf"))
             return oracle.adamw(params, grads, m, v, t, config.optim.lr, config.optim)
 
-        self._train_step = jax.jit(train_step, donate_argnums=0)
+        # The state is the same on every device, as with data parallelism anywhere; each has its rows of the batch.
+        mesh = jax.sharding.Mesh(np.array(jax.devices()[: way.devices]), ("device",))
+        same, rows = PartitionSpec(), PartitionSpec("device")
+        specs = (same, same, rows, rows)
+        self._train_step = jax.jit(
+            jax.shard_map(train_step, mesh=mesh, in_specs=specs, out_specs=same, check_vma=False),
+            in_shardings=tuple(NamedSharding(mesh, spec) for spec in specs),
+            donate_argnums=0,
+            compiler_options=None if way.ynnpack else WITHOUT_YNNPACK,
+        )
+        self._state = jax.device_put((params, m, v), NamedSharding(mesh, same), may_alias=False)
 
     def step(self) -> None:
         """Take one training step, and wait until it is done."""
         import jax
 
-        t, tokens, targets = next(self._batches)
-        self._state = jax.block_until_ready(self._train_step(self._state, np.float32(t), tokens, targets))
+        self._state = jax.block_until_ready(self._train_step(self._state, *next(self._batches)))
+
+
+def load_oracle() -> Any:
+    """Import the model by its path, as the tests are no part of what is installed."""
+    spec = importlib.util.spec_from_file_location("jax_llama", ORACLE)
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

