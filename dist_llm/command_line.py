@@ -5,8 +5,9 @@ import difflib
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from dist_llm.config import SECTIONS, Config, parse_value, read_toml, value_type
+from dist_llm.config import SECTIONS, Config, read_toml
 from dist_llm.errors import UserError
+from dist_llm.option import parse_value, value_type
 from dist_llm.parallel.comm import Comm
 
 

@@ -11,116 +11,120 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from dist_llm.errors import UserError
-
-VALUE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-MAX_NUMBER = 1e300  # beyond it are infinity, and numbers no setting can mean
-
-
-def _option(
-    default: Any, help: str, choices: tuple[str, ...] = (), *, positive: bool = False, below_1: bool = False
-) -> Any:
-    """Declare a field: its meaning, and the values it may take. A number is finite and not negative at the least."""
-    metadata = {"help": help, "choices": choices, "positive": positive, "below_1": below_1}
-    return field(default=default, metadata=metadata)
+from dist_llm.option import checked_value, option
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Shape of the Transformer. The defaults with a vocabulary of 512 have 2,312,256 parameters."""
 
-    dim: int = _option(192, "width of the residual stream", positive=True)
-    n_layers: int = _option(5, "number of Transformer blocks", positive=True)
-    n_heads: int = _option(6, "query heads; dim / n_heads is the size of a head and must be even", positive=True)
-    n_kv_heads: int | None = _option(
+    dim: int = option(192, "width of the residual stream", positive=True)
+    n_layers: int = option(5, "number of Transformer blocks", positive=True)
+    n_heads: int = option(6, "query heads; dim / n_heads is the size of a head and must be even", positive=True)
+    n_kv_heads: int | None = option(
         None, "key and value heads, a divisor of n_heads (grouped-query); none: n_heads", positive=True
     )
-    ffn_dim: int = _option(512, "hidden width of the SwiGLU feed-forward", positive=True)
-    max_seq_len: int = _option(256, "tokens in a training sequence, and the longest context", positive=True)
-    vocab_size: int | None = _option(
+    ffn_dim: int = option(512, "hidden width of the SwiGLU feed-forward", positive=True)
+    max_seq_len: int = option(256, "tokens in a training sequence, and the longest context", positive=True)
+    vocab_size: int | None = option(
         None, "rows of the embedding, at least the tokenizer's vocabulary; none: exactly that", positive=True
     )
-    tie_embeddings: bool = _option(True, "use the token embedding as the output projection too")
-    dropout: float = _option(
+    tie_embeddings: bool = option(True, "use the token embedding as the output projection too")
+    dropout: float = option(
         0.0, "probability of dropping an element of the embedding and of each block's outputs", below_1=True
     )
-    norm_eps: float = _option(1e-5, "added to the mean square in RMSNorm")
-    rope_theta: float = _option(10000.0, "base of the rotary embedding's wavelengths", positive=True)
-    init_std: float = _option(0.06, "standard deviation of the initial weights")
+    norm_eps: float = option(1e-5, "added to the mean square in RMSNorm")
+    rope_theta: float = option(10000.0, "base of the rotary embedding's wavelengths", positive=True)
+    init_std: float = option(0.06, "standard deviation of the initial weights")
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Which text, cut into which tokens."""
 
-    corpus: str = _option(
+    corpus: str = option(
         "python-docs",
         "a named corpus; python-docs needs no download",
         ("python-docs", "tinyshakespeare", "tinystories", "tinystories-small"),
     )
-    path: str | None = _option(
-        None, "your own text instead: a UTF-8 file, or a folder of them (each file one document)"
-    )
-    tokenizer: str = _option("bpe", "bytes, characters, or a byte-level BPE trained here", ("byte", "char", "bpe"))
-    vocab_size: int = _option(512, "size the BPE vocabulary is trained to", positive=True)
-    val_fraction: float = _option(0.1, "share of the text that is held out for validation", positive=True, below_1=True)
-    shards: str | None = _option(None, "folder of prepared token shards; none: one inside cache_dir, made when missing")
-    cache_dir: str = _option("~/.cache/dist_llm", "where downloads and prepared shards are kept")
+    path: str | None = option(None, "your own text instead: a UTF-8 file, or a folder of them (each file one document)")
+    tokenizer: str = option("bpe", "bytes, characters, or a byte-level BPE trained here", ("byte", "char", "bpe"))
+    vocab_size: int = option(512, "size the BPE vocabulary is trained to", positive=True)
+    val_fraction: float = option(0.1, "share of the text that is held out for validation", positive=True, below_1=True)
+    shards: str | None = option(None, "folder of prepared token shards; none: one inside cache_dir, made when missing")
+    cache_dir: str = option("~/.cache/dist_llm", "where downloads and prepared shards are kept")
 
 
 @dataclass(frozen=True)
 class OptimConfig:
     """AdamW and its learning-rate schedule."""
 
-    lr: float = _option(3e-3, "peak learning rate", positive=True)
-    min_lr: float = _option(1e-4, "learning rate at the end of the decay")
-    schedule: str = _option("cosine", "what follows the linear warm-up", ("cosine", "wsd", "constant"))
-    warmup_steps: int = _option(30, "steps of linear warm-up from 0")
-    decay_fraction: float = _option(
+    lr: float = option(3e-3, "peak learning rate", positive=True)
+    min_lr: float = option(1e-4, "learning rate at the end of the decay")
+    schedule: str = option("cosine", "what follows the linear warm-up", ("cosine", "wsd", "constant"))
+    warmup_steps: int = option(30, "steps of linear warm-up from 0")
+    decay_fraction: float = option(
         0.2, "wsd: the share of max_steps, at the end, over which lr falls to min_lr", positive=True
     )
-    beta1: float = _option(0.9, "AdamW: decay of the first moment", below_1=True)
-    beta2: float = _option(0.95, "AdamW: decay of the second moment", below_1=True)
-    eps: float = _option(1e-8, "AdamW: added to the root of the second moment", positive=True)
-    weight_decay: float = _option(0.1, "AdamW: decoupled decay, on matrices only")
-    grad_clip: float = _option(1.0, "largest global gradient norm; 0: no clipping")
+    beta1: float = option(0.9, "AdamW: decay of the first moment", below_1=True)
+    beta2: float = option(0.95, "AdamW: decay of the second moment", below_1=True)
+    eps: float = option(1e-8, "AdamW: added to the root of the second moment", positive=True)
+    weight_decay: float = option(0.1, "AdamW: decoupled decay, on matrices only")
+    grad_clip: float = option(1.0, "largest global gradient norm; 0: no clipping")
 
 
 @dataclass(frozen=True)
 class ParallelConfig:
     """Ranks and threads."""
 
-    threads: int | None = _option(
+    threads: int | None = option(
         None, "BLAS threads per rank; none: usable cores / ranks on the host, at least 1", positive=True
     )
-    check_interval: int = _option(100, "compare the replicas' checksums every so many steps; 0: never")
+    reduction: str = option(
+        "blocking",
+        "how ranks come to the same parameters: one all-reduce; buckets beside the backward pass; bit for bit the same "
+        "for any number of ranks; each rank a share of the optimizer (ZeRO-1); or ranks by themselves, meeting every "
+        "local_steps (DiLoCo)",
+        ("blocking", "overlapped", "deterministic", "sharded", "local"),
+    )
+    bucket_bytes: int = option(1 << 21, "overlapped: gradients that are reduced together", positive=True)
+    wire: str = option(
+        "float32",
+        "blocking and local: how numbers are sent; int8 for local only",
+        ("float32", "float16", "bfloat16", "int8"),
+    )
+    local_steps: int = option(20, "local: steps that each rank takes by itself", positive=True)
+    outer_lr: float = option(0.7, "local: learning rate of the step on the averaged change", positive=True)
+    outer_momentum: float = option(0.9, "local: its Nesterov momentum", below_1=True)
+    check_interval: int = option(100, "compare the replicas' checksums every so many steps; 0: never")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """The training run."""
 
-    run_dir: str | None = _option(None, "where the run is written; none: the next free runs/run-001, run-002, ...")
-    seed: int = _option(1, "of everything random: weights, data order, dropout, samples")
-    max_steps: int = _option(300, "optimizer steps in the whole run", positive=True)
-    batch_size: int = _option(16, "sequences per step, over all ranks together", positive=True)
-    micro_batch_size: int = _option(2, "sequences a rank works on at once; more only costs memory", positive=True)
-    eval_interval: int = _option(50, "steps between evaluations on the whole validation split; 0: only at the end")
-    checkpoint_interval: int = _option(100, "steps between checkpoints; 0: only at the end and at each best evaluation")
-    keep_checkpoints: int = _option(2, "the last so many checkpoints are kept, and the best one", positive=True)
+    run_dir: str | None = option(None, "where the run is written; none: the next free runs/run-001, run-002, ...")
+    seed: int = option(1, "of everything random: weights, data order, dropout, samples")
+    max_steps: int = option(300, "optimizer steps in the whole run", positive=True)
+    batch_size: int = option(16, "sequences per step, over all ranks together", positive=True)
+    micro_batch_size: int = option(2, "sequences a rank works on at once; more only costs memory", positive=True)
+    eval_interval: int = option(50, "steps between evaluations on the whole validation split; 0: only at the end")
+    checkpoint_interval: int = option(100, "steps between checkpoints; 0: only at the end and at each best evaluation")
+    keep_checkpoints: int = option(2, "the last so many checkpoints are kept, and the best one", positive=True)
 
 
 @dataclass(frozen=True)
 class LogConfig:
     """What is shown and written along the way."""
 
-    interval: int = _option(1, "steps between lines of metrics.jsonl", positive=True)
-    sample_prompt: str | None = _option(
+    interval: int = option(1, "steps between lines of metrics.jsonl", positive=True)
+    sample_prompt: str | None = option(
         None, "what the samples continue; none: words from the middle of the validation text"
     )
-    sample_tokens: int = _option(100, "length of the sample written at each evaluation; 0: none")
+    sample_tokens: int = option(100, "length of the sample written at each evaluation; 0: none")
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,7 @@ class Config:
             for key in entries:
                 if key not in fields:
                     raise UserError(f"unknown key {section}.{key}{_did_you_mean(key, fields)}")
-            checked = {key: _checked(f"{section}.{key}", value, fields[key]) for key, value in entries.items()}
+            checked = {key: checked_value(f"{section}.{key}", value, fields[key]) for key, value in entries.items()}
             sections[section] = dataclasses.replace(getattr(self, section), **checked)
         return dataclasses.replace(self, **sections)
 
@@ -174,6 +178,16 @@ class Config:
             raise UserError(f"model.n_kv_heads={model.n_kv_heads} must divide n_heads={model.n_heads}")
         if optim.min_lr > optim.lr and optim.schedule != "constant":
             raise UserError(f"optim.min_lr={optim.min_lr} is above optim.lr={optim.lr}: lower --optim.min_lr too")
+        parallel = self.parallel
+        if parallel.wire != "float32" and parallel.reduction not in ("blocking", "local"):
+            raise UserError(
+                f"parallel.wire={parallel.wire} goes with parallel.reduction=blocking or local, "
+                f"not {parallel.reduction}"
+            )
+        if parallel.wire == "int8" and parallel.reduction != "local":
+            raise UserError(
+                "parallel.wire=int8 is too coarse for gradients: it goes with parallel.reduction=local only"
+            )
         if optim.decay_fraction > 1:
             raise UserError(f"optim.decay_fraction must lie in (0, 1], not {optim.decay_fraction}")
         return self
@@ -213,69 +227,6 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from error
-
-
-def parse_value(name: str, text: str, f: dataclasses.Field) -> Any:
-    """Turn the text of ``--section.key=text`` into a value of the field's type.
-
-    Raises
-    ------
-    UserError
-        The text is no such value.
-    """
-    kind, optional = value_type(f)
-    if optional and text.lower() == "none":
-        return None
-    try:
-        return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
-    except (ValueError, KeyError):
-        raise UserError(f"{name} takes {_describe(f)}, not {text!r}") from None
-
-
-def value_type(f: dataclasses.Field) -> tuple[type, bool]:
-    """Return the type of a field's values, and whether it may be none."""
-    types = get_args(f.type) or (f.type,)
-    return types[0], type(None) in types
-
-
-def _checked(name: str, value: Any, f: dataclasses.Field) -> Any:
-    kind, optional = value_type(f)
-    if value is None and optional:
-        return None
-    # A whole number is a number too; but True, which Python takes for 1, is not.
-    if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool) != (kind is bool):
-        raise UserError(f"{name} takes {_describe(f)}, not {value!r}")
-    if kind is str:
-        _check_text(name, str(value), f)
-    elif kind is not bool:
-        _check_number(name, value, f)
-    return kind(value)
-
-
-def _check_text(name: str, value: str, f: dataclasses.Field) -> None:
-    if not value and f.name != "sample_prompt":
-        raise UserError(f"{name} is empty: give it a value or leave it out")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{name} is not valid UTF-8: {value!r}") from None
-    choices = f.metadata["choices"]
-    if choices and value not in choices:
-        raise UserError(f"{name} is one of {', '.join(choices)}, not {value!r}")
-
-
-def _check_number(name: str, value: Any, f: dataclasses.Field) -> None:
-    if not -MAX_NUMBER < value < MAX_NUMBER:
-        raise UserError(f"{name} must be a finite number, not {value}")
-    if value < 0 or (f.metadata["positive"] and value == 0):
-        raise UserError(f"{name} must {'be above 0' if f.metadata['positive'] else 'not be negative'}, not {value}")
-    if f.metadata["below_1"] and value >= 1:
-        raise UserError(f"{name} must be below 1, not {value}")
-
-
-def _describe(f: dataclasses.Field) -> str:
-    kind, optional = value_type(f)
-    return VALUE_NAMES[kind] + " or none" * optional
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:

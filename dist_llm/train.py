@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 
 from dist_llm.command_line import CommandLine, configuration
@@ -25,6 +26,7 @@ from dist_llm.inference.generate import prompt_tokens
 from dist_llm.model.llama import Llama, count_parameters
 from dist_llm.optim.adamw import AdamW
 from dist_llm.parallel.allocator import keep_freed_memory
+from dist_llm.parallel.choice import choose_reduction
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import place
 from dist_llm.parallel.program import run
@@ -33,6 +35,7 @@ from dist_llm.text import Tokenizer, load_tokenizer, save_tokenizer
 from dist_llm.training.checkpoint import (
     find_checkpoint,
     load_checkpoint,
+    load_training_state,
     read_state,
     set_aside_later_checkpoints,
 )
@@ -64,7 +67,9 @@ def main(argv: list[str], comm: Comm) -> int:
         return 0
     config, checkpoint = comm.on_rank_0(lambda: _plan(arguments, comm.size))
     keep_freed_memory()
-    placement = place(comm, config.parallel.threads)
+    # BLAS may split a sum among threads: the bits of a product depend on their number.
+    deterministic = config.parallel.reduction == "deterministic"
+    placement = place(comm, config.parallel.threads or (1 if deterministic else None))
 
     shards = comm.on_rank_0(lambda: _find_shards(arguments, config, checkpoint))
     tokenizer, train_tokens, val_tokens = comm.on_every_rank(lambda: open_data(shards))
@@ -74,7 +79,9 @@ def main(argv: list[str], comm: Comm) -> int:
         lambda: Loader(train_tokens, config.train.batch_size, config.model.max_seq_len, config.train.seed)
     )
     model = Llama(config.model, vocab_size)
-    optimizer = AdamW(model.params, config.optim)
+    reduction = choose_reduction(comm, model.params.data, model.params.grad, config.parallel)
+    optimizer = AdamW(model.params, config.optim, reduction.part)
+    saved: dict[str, np.ndarray] = {}
 
     with contextlib.ExitStack() as held:
 
@@ -90,7 +97,8 @@ def main(argv: list[str], comm: Comm) -> int:
             held.enter_context(locked(run_dir))
             if load_tokenizer(run_dir / TOKENIZER).fingerprint != tokenizer.fingerprint:
                 raise UserError(f"{shards} was made with another tokenizer than {run_dir / TOKENIZER}")
-            state = load_checkpoint(checkpoint, model.params, optimizer)
+            state = load_checkpoint(checkpoint, model.params)
+            saved.update(load_training_state(checkpoint, model.params))
             if state["train_tokens"] != train_tokens.fingerprint:
                 raise UserError(f"the text has changed since {checkpoint}: its training tokens in {shards} are others")
             set_aside_later_checkpoints(run_dir, state["step"])
@@ -98,7 +106,10 @@ def main(argv: list[str], comm: Comm) -> int:
             return run_dir, state["step"]
 
         run_dir, step = comm.on_rank_0(start)
-        trainer = Trainer(config, comm, model, optimizer, tokenizer, loader, val_tokens, run_dir, shards, step)
+        trainer = Trainer(
+            config, comm, model, optimizer, reduction, tokenizer, loader, val_tokens, run_dir, shards, step, saved
+        )
+        saved.clear()
         report = startup_report(config, model, len(train_tokens), len(val_tokens), shards, comm, placement)
         if comm.rank == 0:
             continued = f", continued after step {step}" if step else ""

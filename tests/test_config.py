@@ -2,8 +2,9 @@ import tomllib
 
 import pytest
 
-from dist_llm.config import SECTIONS, Config, parse_value, read_toml
+from dist_llm.config import SECTIONS, Config, read_toml
 from dist_llm.errors import UserError
+from dist_llm.option import parse_value
 
 
 def test_defaults_are_valid():

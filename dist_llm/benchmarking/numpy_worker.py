@@ -11,13 +11,15 @@ import numpy as np
 from dist_llm.benchmarking.contestants import Contestant
 from dist_llm.benchmarking.phases import Phases
 from dist_llm.config import Config
-from dist_llm.data.loader import Loader, share
+from dist_llm.data.loader import Loader
 from dist_llm.model.llama import Llama
 from dist_llm.optim.adamw import AdamW
 from dist_llm.parallel.allocator import keep_freed_memory
+from dist_llm.parallel.choice import choose_reduction
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import place
 from dist_llm.seeding import generator
+from dist_llm.shares import share
 from dist_llm.training.trainer import Trainer
 
 WARM_UP_STEPS = 2
@@ -71,14 +73,15 @@ def prepare(contestant: Contestant, config: Config, steps: int, comm: Comm) -> t
     placement = place(comm, contestant.threads)
     assert config.model.vocab_size is not None
     model = Llama(config.model, config.model.vocab_size)
-    optimizer = AdamW(model.params, config.optim)
+    reduction = choose_reduction(comm, model.params.data, model.params.grad, config.parallel)
+    optimizer = AdamW(model.params, config.optim, reduction.part)
     if comm.rank == 0:
         model.params.initialize(generator(config.train.seed, "weights"))
     # The trainer's own step, so that what is measured is what trains; nothing of it needs a text or a run folder.
     none: Any = None
     nowhere = Path(os.devnull)
     loader = batches(config)
-    trainer = Trainer(config, comm, model, optimizer, none, loader, none, nowhere, nowhere)
+    trainer = Trainer(config, comm, model, optimizer, reduction, none, loader, none, nowhere, nowhere)
     phases = Phases(model, optimizer, loader, comm)
     rows = share(config.train.batch_size, comm.rank, comm.size)
     tokens = (rows.stop - rows.start) * config.model.max_seq_len

@@ -18,8 +18,8 @@ import dist_llm
 from dist_llm.benchmarking.contestants import Contestant
 from dist_llm.benchmarking.numpy_worker import WARM_UP_STEPS, batches, timed
 from dist_llm.config import Config, ModelConfig
-from dist_llm.data.loader import share
 from dist_llm.parallel.allocator import keep_freed_memory
+from dist_llm.shares import share
 
 ORACLE = Path(dist_llm.__file__).parent.parent / "tests" / "oracles" / "torch_llama.py"
 MICRO_BATCH_SIZE, TRIES = 4, 3

@@ -54,7 +54,7 @@ def _prepare(task: dict[str, Any], rank: int, comm: Comm) -> tuple[str, Callable
     if contestant.kind == "numpy":
         return numpy_worker.prepare(contestant, config, steps, comm)
     if contestant.kind == "jax":
-        return jax_worker.prepare(config, steps)
+        return jax_worker.prepare(contestant, config, steps)
     return torch_worker.prepare(contestant, config, steps, rank, task["meeting"])
 
 

@@ -3,11 +3,11 @@
     Corpus --split--> train, val --tokenizer--> shards on disk --Loader--> (B, T) tokens and targets
 
 `prepare` walks the first three arrows once and leaves a folder; `open_data` opens it; `Loader` draws batches.
-Only the arithmetic of ranks is here (`share`), never a message between them.
+Only the arithmetic of ranks is here (which sequences are mine), never a message between them.
 """
 
 from dist_llm.data.corpora import Corpus, corpus_key, read_corpus
-from dist_llm.data.loader import Loader, share, validation_windows
+from dist_llm.data.loader import Loader, validation_windows
 from dist_llm.data.prepare import open_data, prepare
 from dist_llm.data.shards import TokenShards, write_shards
 from dist_llm.data.split import split_documents
@@ -20,7 +20,6 @@ __all__ = [
     "open_data",
     "prepare",
     "read_corpus",
-    "share",
     "split_documents",
     "validation_windows",
     "write_shards",

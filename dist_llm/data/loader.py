@@ -18,6 +18,7 @@ import numpy as np
 
 from dist_llm.errors import UserError
 from dist_llm.seeding import generator
+from dist_llm.shares import share_in_units
 
 
 class Tokens(Protocol):
@@ -101,7 +102,7 @@ class Loader:
             ids[row] = epoch, self._epoch(epoch)[1][position]
         return ids
 
-    def batch(self, step: int, rank: int = 0, world_size: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    def batch(self, step: int, rank: int = 0, world_size: int = 1, unit: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Return a rank's share of a step's inputs and targets.
 
         Parameters
@@ -110,13 +111,15 @@ class Loader:
             Counted from 0.
         rank, world_size : int
             Whose share; joined in the order of the ranks, the shares are the batch of a single rank.
+        unit : int
+            Sequences that are never divided among ranks.
 
         Returns
         -------
         x, y : ndarray of shape (share of batch_size, seq_len), int32
             ``y[:, t]`` is the token that follows ``x[:, t]``.
         """
-        ids = self.sequence_ids(step)[share(self.batch_size, rank, world_size)]
+        ids = self.sequence_ids(step)[share_in_units(self.batch_size, unit, rank, world_size)]
         x = np.empty((len(ids), self.seq_len), np.int32)
         y = np.empty_like(x)
         for row, (epoch, index) in enumerate(ids.tolist()):
@@ -124,13 +127,6 @@ class Loader:
             window = self.tokens.read(offset + index * self.seq_len, self.seq_len + 1)
             x[row], y[row] = window[:-1], window[1:]
         return x, y
-
-
-def share(n: int, rank: int, world_size: int) -> slice:
-    """Return the contiguous part of n items that is a rank's; a remainder goes to the first ranks."""
-    each, rest = divmod(n, world_size)
-    start = rank * each + min(rank, rest)
-    return slice(start, start + each + (rank < rest))
 
 
 def validation_windows(tokens: Tokens, seq_len: int) -> list[tuple[int, int]]:

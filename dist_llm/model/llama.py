@@ -1,6 +1,6 @@
 """The whole model, after LLaMA (Touvron et al. 2023, arXiv 2302.13971): embedding, blocks, norm, output projection."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from dist_llm.model.loss_head import LossHead
 from dist_llm.model.params import ParamStore
 from dist_llm.model.rmsnorm import RMSNorm
 from dist_llm.model.rope import rotations
+
+Ready = Callable[[int], None]
 
 
 def count_parameters(config: ModelConfig, vocab_size: int) -> int:
@@ -96,14 +98,23 @@ class Llama:
         h, norm = self.norm.forward(x)
         return h, (embedding, mask, blocks, norm)
 
-    def backward(self, dh: np.ndarray, cache: tuple) -> None:
-        """Add the gradients of all parameters but the output projection, given dh of shape (B, T, D)."""
+    def backward(self, dh: np.ndarray, cache: tuple, ready: Ready = lambda offset: None) -> None:
+        """Add the gradients of all parameters but the output projection, given dh of shape (B, T, D).
+
+        Parameters
+        ----------
+        ready : callable, optional
+            Told, as the pass proceeds, the offset in the flat buffer from which on all gradients are final.
+        """
         embedding, mask, blocks, norm = cache
         dx = self.norm.backward(dh, norm)
+        ready(self.norm.gain.offset)
         for layer, block in zip(reversed(self.layers), reversed(blocks), strict=True):
             dx = layer.backward(dx, block)
+            ready(layer.input_layernorm.gain.offset)
         dx = dropout_backward(dx, mask)
         self.embed_tokens.backward(dx, embedding)
+        ready(0)
 
     def loss(self, tokens: np.ndarray, targets: np.ndarray, rngs: Generators = None) -> tuple[float, tuple]:
         """Return the cross-entropy summed over all B * T predictions, in nats.
@@ -119,11 +130,11 @@ class Llama:
         loss, head = self.loss_head.forward(h, targets)
         return loss, (body, head)
 
-    def loss_backward(self, dloss: float, cache: tuple) -> None:
-        """Add ``dloss`` times the gradient of `loss` to the gradients of all parameters."""
+    def loss_backward(self, dloss: float, cache: tuple, ready: Ready = lambda offset: None) -> None:
+        """Add ``dloss`` times the gradient of `loss` to the gradients of all parameters; `ready` as for `backward`."""
         body, head = cache
         dh = self.loss_head.backward(dloss, head)
-        self.backward(dh, body)
+        self.backward(dh, body, ready)
 
     def logits(self, tokens: np.ndarray) -> np.ndarray:
         """Return the logits of the next token at every position: int (B, T) to (B, T, V)."""

@@ -24,27 +24,36 @@ class AdamW:
     ----------
     params : ParamStore
     config : OptimConfig
+    part : slice
+        Of the flat buffers, what this optimizer updates; all of them unless told.
 
     Attributes
     ----------
-    m, v : ndarray of shape (P,)
+    m, v : ndarray of shape (P,), or as long as the part
         First and second moment, laid out as the parameters.
     steps : int
         Steps taken so far, the t of the bias correction.
     """
 
-    def __init__(self, params: ParamStore, config: OptimConfig) -> None:
+    def __init__(self, params: ParamStore, config: OptimConfig, part: slice = slice(None)) -> None:
         self.params, self.config = params, config
-        self.m, self.v = np.zeros_like(params.data), np.zeros_like(params.data)
+        self.m, self.v = np.zeros_like(params.data[part]), np.zeros_like(params.data[part])
         self.steps = 0
+        first, last, _ = part.indices(params.size)
+        self._first = first
         self._chunks = [
             (
-                slice(start, min(start + CHUNK, param.slice.stop)),
+                slice(start, min(start + CHUNK, param.slice.stop, last)),
                 config.weight_decay if len(param.shape) > 1 else 0.0,
             )
             for param in params
-            for start in range(param.slice.start, param.slice.stop, CHUNK)
+            for start in range(max(param.slice.start, first), min(param.slice.stop, last), CHUNK)
         ]
+
+    @property
+    def moments(self) -> dict[str, np.ndarray]:
+        """Both moments by their names."""
+        return {"m": self.m, "v": self.v}
 
     def step(self, lr: float) -> None:
         """Update the parameters by their gradients."""
@@ -53,7 +62,9 @@ class AdamW:
         correction1, correction2 = 1 - beta1**self.steps, 1 - beta2**self.steps
         scratch_buffer = np.empty(CHUNK, self.m.dtype)
         for chunk, weight_decay in self._chunks:
-            p, g, m, v = self.params.data[chunk], self.params.grad[chunk], self.m[chunk], self.v[chunk]
+            p, g = self.params.data[chunk], self.params.grad[chunk]
+            own = slice(chunk.start - self._first, chunk.stop - self._first)
+            m, v = self.m[own], self.v[own]
             scratch = scratch_buffer[: len(p)]
             m *= beta1
             m += np.multiply(g, 1 - beta1, out=scratch)

@@ -4,23 +4,18 @@
 special case: every caller does the same with either.
 """
 
-import os
 import socket
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from dist_llm.errors import FailedElsewhereError, ReportedError, UserError
+from dist_llm.parallel.launcher import LAUNCHER_RANKS, LAUNCHER_SIZES, from_launcher
 
 T = TypeVar("T")
-
-# What a launcher tells the processes it starts: how many they are, and which one each is. (Open MPI, MPICH and Intel
-# MPI, MVAPICH, Slurm's srun, Flux; PMIx and PALS tell the rank only.)
-LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "FLUX_JOB_SIZE")
-LAUNCHER_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "PMIX_RANK", "PALS_RANKID", "SLURM_PROCID")
 
 
 class Comm(ABC):
@@ -40,6 +35,30 @@ class Comm(ABC):
     @abstractmethod
     def all_reduce_(self, array: np.ndarray) -> None:
         """Replace `array` on every rank by the sum of all ranks' arrays."""
+
+    @abstractmethod
+    def start_all_reduce_(self, array: np.ndarray) -> "Pending":
+        """Begin `all_reduce_`, and return at once; `array` may not be touched before the end."""
+
+    @abstractmethod
+    def reduce_scatter(self, array: np.ndarray, parts: Sequence[slice]) -> np.ndarray:
+        """Return this rank's part of the sum of all ranks' arrays; the parts lie one behind the other."""
+
+    @abstractmethod
+    def all_gather_(self, array: np.ndarray, parts: Sequence[slice]) -> None:
+        """Fill every part of `array` with what the rank has there whose part it is."""
+
+    @abstractmethod
+    def all_to_all(self, array: np.ndarray, parts: Sequence[slice]) -> np.ndarray:
+        """Return what all ranks have in this rank's part: (size, length of the part)."""
+
+    @abstractmethod
+    def gather_parts(self, part: np.ndarray, parts: Sequence[slice]) -> np.ndarray | None:
+        """Return the ranks' parts joined, on rank 0; None on the others."""
+
+    @abstractmethod
+    def scatter_parts(self, whole: np.ndarray | None, part: np.ndarray, parts: Sequence[slice]) -> np.ndarray:
+        """Return this rank's part of what rank 0 has, in an array like `part`."""
 
     @abstractmethod
     def broadcast_(self, array: np.ndarray) -> None:
@@ -85,6 +104,29 @@ class Comm(ABC):
         return result
 
 
+class Pending(Protocol):
+    """A reduction that goes on by itself, or rather whenever somebody looks."""
+
+    def test(self) -> bool:
+        """Let it proceed; return whether it has ended."""
+        ...
+
+    def wait(self) -> None:
+        """Wait for the end."""
+        ...
+
+
+class Done:
+    """A reduction that had nothing to do."""
+
+    def test(self) -> bool:
+        """Return True."""
+        return True
+
+    def wait(self) -> None:
+        """Return at once."""
+
+
 class SerialComm(Comm):
     """A communicator of one rank."""
 
@@ -93,6 +135,30 @@ class SerialComm(Comm):
 
     def all_reduce_(self, array: np.ndarray) -> None:
         """Do nothing: the sum over one rank is there already."""
+
+    def start_all_reduce_(self, array: np.ndarray) -> Pending:
+        """Do nothing."""
+        return Done()
+
+    def reduce_scatter(self, array: np.ndarray, parts: Sequence[slice]) -> np.ndarray:
+        """Return the array: the only part is all of it."""
+        return array
+
+    def all_gather_(self, array: np.ndarray, parts: Sequence[slice]) -> None:
+        """Do nothing."""
+
+    def all_to_all(self, array: np.ndarray, parts: Sequence[slice]) -> np.ndarray:
+        """Return the array as that of one rank."""
+        return array[None]
+
+    def gather_parts(self, part: np.ndarray, parts: Sequence[slice]) -> np.ndarray | None:
+        """Return the part, which is all."""
+        return part
+
+    def scatter_parts(self, whole: np.ndarray | None, part: np.ndarray, parts: Sequence[slice]) -> np.ndarray:
+        """Return the whole."""
+        assert whole is not None
+        return whole
 
     def broadcast_(self, array: np.ndarray) -> None:
         """Do nothing."""
@@ -122,6 +188,43 @@ class MPIComm(Comm):
         """Sum in place: with a separate output buffer it would take two to three times as long."""
         self._comm.Allreduce(self._mpi.IN_PLACE, array, op=self._mpi.SUM)
 
+    def start_all_reduce_(self, array: np.ndarray) -> Pending:
+        """Begin to sum in place."""
+        return _Request(self._comm.Iallreduce(self._mpi.IN_PLACE, array, op=self._mpi.SUM))
+
+    def reduce_scatter(self, array: np.ndarray, parts: Sequence[slice]) -> np.ndarray:
+        """Sum, and keep this rank's part."""
+        counts = [part.stop - part.start for part in parts]
+        mine = np.empty(counts[self.rank], array.dtype)
+        self._comm.Reduce_scatter(array, mine, counts, op=self._mpi.SUM)
+        return mine
+
+    def all_gather_(self, array: np.ndarray, parts: Sequence[slice]) -> None:
+        """Send this rank's part to all."""
+        counts = [part.stop - part.start for part in parts]
+        self._comm.Allgatherv(self._mpi.IN_PLACE, [array, counts])
+
+    def all_to_all(self, array: np.ndarray, parts: Sequence[slice]) -> np.ndarray:
+        """Send each rank its part."""
+        counts = [part.stop - part.start for part in parts]
+        received = np.empty((self.size, counts[self.rank]), array.dtype)
+        self._comm.Alltoallv([array, counts], [received, [counts[self.rank]] * self.size])
+        return received
+
+    def gather_parts(self, part: np.ndarray, parts: Sequence[slice]) -> np.ndarray | None:
+        """Send the part to rank 0."""
+        counts = [part.stop - part.start for part in parts]
+        whole = np.empty(sum(counts), part.dtype) if self.rank == 0 else None
+        self._comm.Gatherv(part, [whole, counts] if self.rank == 0 else None, root=0)
+        return whole
+
+    def scatter_parts(self, whole: np.ndarray | None, part: np.ndarray, parts: Sequence[slice]) -> np.ndarray:
+        """Receive the part from rank 0."""
+        counts = [part.stop - part.start for part in parts]
+        mine = np.empty_like(part)
+        self._comm.Scatterv([whole, counts] if self.rank == 0 else None, mine, root=0)
+        return mine
+
     def broadcast_(self, array: np.ndarray) -> None:
         """Send rank 0's array to all."""
         self._comm.Bcast(array, root=0)
@@ -140,6 +243,21 @@ class MPIComm(Comm):
         self._comm.Abort(status)
 
 
+class _Request:
+    """An MPI request as a `Pending`."""
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+
+    def test(self) -> bool:
+        """Give MPI the time to proceed."""
+        return self._request.Test()
+
+    def wait(self) -> None:
+        """Wait, with MPI proceeding."""
+        self._request.Wait()
+
+
 def connect() -> Comm:
     """Return the communicator of this process: `MPIComm` if an MPI launcher started it, else `SerialComm`.
 
@@ -149,9 +267,9 @@ def connect() -> Comm:
         A launcher started several processes, but they do not form one MPI job. Going on would be several separate
         trainings that look like one.
     """
-    started = _from_launcher(LAUNCHER_SIZES)
+    started = from_launcher(LAUNCHER_SIZES)
     # Slurm's rank is there in every batch script, srun or not: it alone says nothing of a launcher.
-    if started is None and _from_launcher(LAUNCHER_RANKS[:-1]) is None:
+    if started is None and from_launcher(LAUNCHER_RANKS[:-1]) is None:
         return SerialComm()
     try:
         comm = MPIComm()
@@ -169,12 +287,3 @@ def connect() -> Comm:
             "mpi4py and the launcher belong to different MPI libraries"
         )
     return comm
-
-
-def launcher_rank() -> int:
-    """Return the rank the launcher gave this process, without MPI; 0 if there was no launcher."""
-    return _from_launcher(LAUNCHER_RANKS) or 0
-
-
-def _from_launcher(names: tuple[str, ...]) -> int | None:
-    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), None)

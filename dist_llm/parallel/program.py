@@ -15,7 +15,8 @@ import traceback
 from collections.abc import Callable
 
 from dist_llm.errors import FailedElsewhereError, ReportedError
-from dist_llm.parallel.comm import Comm, connect, launcher_rank
+from dist_llm.parallel.comm import Comm, connect
+from dist_llm.parallel.launcher import launcher_rank
 
 # What the operating system refuses for reasons outside of the program is told in one line too.
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}

@@ -1,9 +1,10 @@
-"""Checkpoints: ``RUN/checkpoints/step-00000020/`` with three files, written so that a crash never leaves half of one.
+"""Checkpoints: ``RUN/checkpoints/step-00000020/`` with a few files, written so that a crash never leaves half of one.
 
     model.safetensors      every parameter, under Hugging Face's names for a Llama (but see rope.py: the rows of q_proj
                            and k_proj are in the order of the interleaved rotary embedding)
     optimizer.safetensors  the moments of AdamW: m.<parameter> and v.<parameter>
-    state.json             step, validation loss, ..., and the SHA-256 of the other two and of itself
+    reduction.safetensors  only where ranks keep something of their own between steps (parallel.reduction=local)
+    state.json             step, validation loss, ..., and the SHA-256 of the others and of itself
 
 Everything random in a run is derived from (seed, purpose, step), so the step is also the state of the random numbers
 and the position in the data. Only rank 0 reads and writes; nothing is ever pickled.
@@ -24,24 +25,34 @@ from safetensors.numpy import load_file, save_file
 from dist_llm.durable import fsync
 from dist_llm.errors import UserError
 from dist_llm.model.params import ParamStore
-from dist_llm.optim.adamw import AdamW
 
 FORMAT = 1
-MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+MODEL, OPTIMIZER, REDUCTION, STATE = (
+    "model.safetensors", "optimizer.safetensors", "reduction.safetensors", "state.json",
+)  # fmt: skip
 
 
 class DamagedCheckpointError(UserError):
     """A checkpoint whose files are not what was written."""
 
 
-def save_checkpoint(run_dir: Path, params: ParamStore, optimizer: AdamW, state: Mapping[str, Any]) -> Path:
+def save_checkpoint(
+    run_dir: Path,
+    params: ParamStore,
+    moments: Mapping[str, np.ndarray],
+    reduction: Mapping[str, np.ndarray],
+    state: Mapping[str, Any],
+) -> Path:
     """Write a checkpoint and return its folder.
 
     Parameters
     ----------
     run_dir : Path
-    params, optimizer
-        What to save.
+    params : ParamStore
+    moments : mapping of str to ndarray of shape (P,)
+        The optimizer's, laid out as the parameters.
+    reduction : mapping of str to ndarray
+        What else training needs to go on; may be empty.
     state : mapping
         JSON values; ``state["step"]``, the number of finished steps, names the folder.
 
@@ -57,15 +68,16 @@ def save_checkpoint(run_dir: Path, params: ParamStore, optimizer: AdamW, state: 
         temporary.mkdir(parents=True)
         # "pt" is what other programs expect of a file of weights; it names no dependency on PyTorch.
         save_file({p.name: p.data for p in params}, temporary / MODEL, metadata={"format": "pt"})
-        moments = {f"{k}.{p.name}": array[p.slice].reshape(p.shape) for k, array in _moments(optimizer) for p in params}
-        save_file(moments, temporary / OPTIMIZER)
-        document = dict(state) | {
-            "format": FORMAT,
-            "sha256": {n: _sha256(temporary / n) for n in (MODEL, OPTIMIZER)},
-        }
+        by_name = {f"{k}.{p.name}": array[p.slice].reshape(p.shape) for k, array in moments.items() for p in params}
+        save_file(by_name, temporary / OPTIMIZER)
+        names = [MODEL, OPTIMIZER]
+        if reduction:
+            save_file(dict(reduction), temporary / REDUCTION)
+            names.append(REDUCTION)
+        document = dict(state) | {"format": FORMAT, "sha256": {name: _sha256(temporary / name) for name in names}}
         document["sha256"][STATE] = _digest(document)
         (temporary / STATE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        for name in (MODEL, OPTIMIZER):  # safetensors makes its files readable by their owner alone
+        for name in names:  # safetensors makes its files readable by their owner alone
             shutil.copymode(temporary / STATE, temporary / name)
         for path in (*temporary.iterdir(), temporary):
             fsync(path)
@@ -106,7 +118,7 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
         Naming the folder and the file.
     """
     state = read_state(folder)
-    for name in (MODEL, OPTIMIZER):
+    for name in (MODEL, OPTIMIZER, *({REDUCTION} & state["sha256"].keys())):
         if not (folder / name).is_file():
             raise DamagedCheckpointError(f"{folder} is damaged: {name} is missing")
         if _sha256(folder / name) != state["sha256"].get(name):
@@ -114,8 +126,8 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
     return state
 
 
-def load_checkpoint(folder: Path, params: ParamStore, optimizer: AdamW | None = None) -> dict[str, Any]:
-    """Fill the parameters, and the optimizer's moments if one is given, from a verified checkpoint.
+def load_checkpoint(folder: Path, params: ParamStore) -> dict[str, Any]:
+    """Fill the parameters from a verified checkpoint.
 
     Returns
     -------
@@ -141,13 +153,25 @@ def load_checkpoint(folder: Path, params: ParamStore, optimizer: AdamW | None = 
         )
     for param in params:
         param.data[...] = tensors[param.name]
-    if optimizer is not None:
-        moments = load_file(folder / OPTIMIZER)
-        for key, array in _moments(optimizer):
-            for param in params:
-                array[param.slice] = moments[f"{key}.{param.name}"].ravel()
-        optimizer.steps = state["step"]
     return state
+
+
+def load_training_state(folder: Path, params: ParamStore) -> dict[str, np.ndarray]:
+    """Return what a verified checkpoint holds beside the parameters, as `save_checkpoint` was given it.
+
+    Returns
+    -------
+    dict of str to ndarray
+        The moments ``m`` and ``v``, of shape (P,), and what the reduction saved, under ``reduction.<name>``.
+    """
+    tensors = load_file(folder / OPTIMIZER)
+    saved = {key: np.empty_like(params.data) for key in ("m", "v")}
+    for key, array in saved.items():
+        for param in params:
+            array[param.slice] = tensors[f"{key}.{param.name}"].ravel()
+    if (folder / REDUCTION).exists():
+        saved |= {f"reduction.{name}": array for name, array in load_file(folder / REDUCTION).items()}
+    return saved
 
 
 def list_checkpoints(run_dir: Path) -> list[Path]:
@@ -228,10 +252,6 @@ def set_aside_later_checkpoints(run_dir: Path, step: int) -> None:
             aside = folder.with_name(f"abandoned-{folder.name}")
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
-
-
-def _moments(optimizer: AdamW) -> list[tuple[str, np.ndarray]]:
-    return [("m", optimizer.m), ("v", optimizer.v)]
 
 
 def _step(folder: Path) -> int:

@@ -15,28 +15,28 @@ from typing import Any
 import numpy as np
 
 from dist_llm.config import Config
-from dist_llm.data.loader import Loader, share
+from dist_llm.data.loader import Loader
 from dist_llm.data.shards import TokenShards
-from dist_llm.durable import write_text
 from dist_llm.errors import RunError
-from dist_llm.inference.generate import generate, prompt_tokens
-from dist_llm.inference.sampler import Sampler
 from dist_llm.model.llama import Llama
 from dist_llm.optim.adamw import AdamW
 from dist_llm.optim.clip import clip_, global_norm
 from dist_llm.optim.schedule import learning_rate
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import memory_bytes
+from dist_llm.parallel.reduction import Reduction
 from dist_llm.seeding import generator
+from dist_llm.shares import share_in_units
 from dist_llm.text import Tokenizer, printable
 from dist_llm.training.checkpoint import list_checkpoints, prune_checkpoints, save_checkpoint, val_loss
 from dist_llm.training.evaluation import Evaluation, evaluate
 from dist_llm.training.loss_curve import draw_loss_curve
 from dist_llm.training.metrics import MetricsLog
 from dist_llm.training.progress import Progress
+from dist_llm.training.sample import write_sample
 from dist_llm.training.stop import StopRequest
 
-SAMPLE_PROMPT_TOKENS = 12
+LOSS_UNITS = 1 << 20
 
 
 class Trainer:
@@ -46,8 +46,11 @@ class Trainer:
     ----------
     config : Config
     comm : Comm
-    model, optimizer
-        Filled on rank 0, either freshly or from a checkpoint; the other ranks receive them.
+    model : Llama
+        Its parameters are there on rank 0, either fresh or from a checkpoint; the other ranks receive them.
+    optimizer : AdamW
+        Of the reduction's part of the parameters.
+    reduction : Reduction
     tokenizer : Tokenizer
     loader : Loader
         Of the training tokens.
@@ -58,6 +61,8 @@ class Trainer:
         The folder of the tokens, to be found again.
     step : int
         Steps finished so far.
+    saved : dict of str to ndarray, optional
+        On rank 0, what a checkpoint holds beside the parameters: the optimizer's moments and the reduction's state.
     """
 
     def __init__(
@@ -66,21 +71,31 @@ class Trainer:
         comm: Comm,
         model: Llama,
         optimizer: AdamW,
+        reduction: Reduction,
         tokenizer: Tokenizer,
         loader: Loader,
         val_tokens: TokenShards,
         run_dir: Path,
         shards: Path,
         step: int = 0,
+        saved: dict[str, np.ndarray] | None = None,
     ) -> None:
-        self.config, self.comm, self.model, self.optimizer = config, comm, model, optimizer
+        self.config, self.comm, self.model = config, comm, model
+        self.optimizer, self.reduction = optimizer, reduction
         self.tokenizer, self.loader, self.val_tokens = tokenizer, loader, val_tokens
         self.run_dir, self.shards, self.step = run_dir, shards, step
         self.tokens_per_step = config.train.batch_size * config.model.max_seq_len
         self.best_val_loss = comm.on_rank_0(lambda: min(map(val_loss, list_checkpoints(run_dir)), default=math.inf))
-        for array in (model.params.data, optimizer.m, optimizer.v):
-            comm.broadcast_(array)
+        comm.broadcast_(model.params.data)
+        saved = saved or {}
+        if step:
+            for name, moment in optimizer.moments.items():
+                reduction.scatter_moment(saved.get(name), moment)
+        others = {name.removeprefix("reduction."): a for name, a in saved.items() if name.startswith("reduction.")}
+        reduction.restore(others, optimizer.moments)
         optimizer.steps = step
+        # Micro-batches of other sizes have other roundings: where those matter, whole ones are shared out.
+        self.unit = config.train.micro_batch_size if reduction.whole_micro_batches else 1
 
     def train(self) -> Evaluation | None:
         """Train until ``max_steps``, or until a signal asks for the end, and leave a checkpoint either way.
@@ -110,6 +125,7 @@ class Trainer:
                 start = time.perf_counter()
                 record, stopped = self._train_step(stop.received)
                 record["tokens_per_s"] = self.tokens_per_step / (time.perf_counter() - start)
+                record |= self.reduction.metrics()
                 progress.step(self.step, record["loss"], record["lr"], record["tokens_per_s"])
                 last = stopped or self.step == train.max_steps
                 evaluation = None
@@ -127,23 +143,26 @@ class Trainer:
         finally:
             progress.close()
             stop.close()
+            self.reduction.close()
             if metrics:
                 metrics.close()
         return evaluation
 
     def _train_step(self, stop_received: bool) -> tuple[dict[str, Any], bool]:
         """Take one step; return its metrics and whether any rank was asked to stop, the same on every rank."""
-        params = self.model.params
-        params.grad[...] = 0
+        reduction = self.reduction
+        reduction.begin()
         loss_sum = self._accumulate_gradients()
-        self.comm.all_reduce_(params.grad)
-        # What all ranks must know alike, in one more reduction: the loss, the norm of the gradient (as rank 0 has it),
-        # the wish to stop, each rank's memory.
+        reduction.reduce()
+        grad = self.model.params.grad[reduction.part]
+        own_norm = global_norm(grad)
+        # What all ranks must know alike, in one more reduction: the loss, the norm of the gradient, the wish to stop,
+        # each rank's memory.
         shared = np.zeros(3 + self.comm.size)
-        shared[:3] = loss_sum, global_norm(params.grad) * (self.comm.rank == 0), stop_received
+        shared[:3] = loss_sum, own_norm**2 * reduction.norm_weight, stop_received
         shared[3 + self.comm.rank] = memory_bytes()
         self.comm.all_reduce_(shared)
-        loss, grad_norm = float(shared[0]) / self.tokens_per_step, float(shared[1])
+        loss, grad_norm, stopped = float(shared[0]) / self.tokens_per_step, math.sqrt(shared[1]), bool(shared[2])
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise RunError(
                 f"the loss or gradient of step {self.step + 1} is not a finite number: lower --optim.lr or raise "
@@ -151,9 +170,13 @@ class Trainer:
                 agreed=True,
             )
         lr = learning_rate(self.step, self.config.train.max_steps, self.config.optim)
-        clip_(params.grad, grad_norm, self.config.optim.grad_clip)
-        self.optimizer.step(lr)
+
+        def update() -> None:
+            clip_(grad, grad_norm if reduction.synchronous else own_norm, self.config.optim.grad_clip)
+            self.optimizer.step(lr)
+
         self.step += 1
+        reduction.update(update, settle=stopped or self._replicas_are_looked_at())
         record = {
             "step": self.step,
             "tokens": self.step * self.tokens_per_step,
@@ -162,24 +185,38 @@ class Trainer:
             "grad_norm": grad_norm,
             "rss_bytes": [int(memory) for memory in shared[3:]],
         }
-        return record, bool(shared[2])
+        return record, stopped
+
+    def _replicas_are_looked_at(self) -> bool:
+        """Whether an evaluation, a checkpoint or a comparison follows this step, and ranks must not be apart."""
+        train, check_interval = self.config.train, self.config.parallel.check_interval
+        intervals = (train.eval_interval, train.checkpoint_interval, check_interval)
+        return self.step == train.max_steps or any(_due(self.step, interval) for interval in intervals)
 
     def _accumulate_gradients(self) -> float:
         """Add up this rank's share of the batch, micro-batch by micro-batch; return its summed loss in nats."""
-        train = self.config.train
-        tokens, targets = self.loader.batch(self.step, self.comm.rank, self.comm.size)  # (share, T)
-        first = share(train.batch_size, self.comm.rank, self.comm.size).start
+        train, comm, reduction = self.config.train, self.comm, self.reduction
+        tokens, targets = self.loader.batch(self.step, comm.rank, comm.size, self.unit)  # (share, T)
+        first = share_in_units(train.batch_size, self.unit, comm.rank, comm.size).start
+        # Where gradients are summed over ranks, each is its share of the mean over all; else the mean over its own.
+        scale = 1 / (self.tokens_per_step if reduction.synchronous else tokens.size)
         loss_sum = 0.0
         for start in range(0, len(tokens), train.micro_batch_size):
             micro = slice(start, start + train.micro_batch_size)
+            last = micro.stop >= len(tokens)
             rngs = None
             if self.config.model.dropout:
                 places = range(first + start, first + start + len(tokens[micro]))
                 rngs = [generator(train.seed, "dropout", self.step, place) for place in places]
             loss, cache = self.model.loss(tokens[micro], targets[micro], rngs)
-            self.model.loss_backward(1 / self.tokens_per_step, cache)
+            if last:
+                self.model.loss_backward(scale, cache, reduction.ready)
+            else:
+                self.model.loss_backward(scale, cache)
+                reduction.micro_batch_done()
             del cache  # or it would still be there while the next forward pass fills another
-            loss_sum += loss
+            # In multiples of a millionth or so, sums of losses are exact, whoever adds them up in whatever order.
+            loss_sum += round(loss * LOSS_UNITS) / LOSS_UNITS if math.isfinite(loss) else loss
         return loss_sum
 
     def _evaluate(self, record: dict[str, Any], progress: Progress) -> Evaluation:
@@ -195,29 +232,12 @@ class Trainer:
             f"step {self.step}: validation loss {evaluation.loss:.4f} nats per token, "
             f"perplexity {evaluation.perplexity:.2f}, {evaluation.bits_per_byte:.4f} bits per byte"
         )
-        sample = self.comm.on_rank_0(self._sample)
+        sample = self.comm.on_rank_0(
+            lambda: write_sample(self.config, self.model, self.tokenizer, self.val_tokens, self.step, self.run_dir)
+        )
         if sample:
             progress.say("  | " + printable(sample).replace("\n", "\n  | "))
         return evaluation
-
-    def _sample(self) -> str:
-        """Let the model write, and keep what it wrote."""
-        log = self.config.log
-        if not log.sample_tokens:
-            return ""
-        middle = len(self.val_tokens) // 2
-        prompt = self.val_tokens.read(middle, min(SAMPLE_PROMPT_TOKENS, len(self.val_tokens) - middle))
-        if log.sample_prompt is not None:
-            prompt = prompt_tokens(self.tokenizer, log.sample_prompt)
-        rng = generator(self.config.train.seed, "sample", self.step)
-        sampler = Sampler(temperature=0.8, top_p=0.95)
-        tokens = generate(self.model, self.tokenizer, prompt, log.sample_tokens, sampler, rng)
-        # A young model may write bytes that are no text, even half a surrogate pair, which no file or terminal takes.
-        text = self.tokenizer.decode([*prompt, *tokens]).encode(errors="replace").decode()
-        folder = self.run_dir / "samples"
-        folder.mkdir(exist_ok=True)
-        write_text(folder / f"step-{self.step:08d}.txt", text)
-        return text
 
     def _draw_loss_curve(self, progress: Progress) -> None:
         try:
@@ -237,8 +257,12 @@ class Trainer:
             "train_tokens": self.loader.tokens.fingerprint,
         }
 
+        gathered = {name: self.reduction.gather_moment(moment) for name, moment in self.optimizer.moments.items()}
+        moments = {name: moment for name, moment in gathered.items() if moment is not None}
+        others = self.reduction.state(self.optimizer.moments)
+
         def write() -> None:
-            save_checkpoint(self.run_dir, self.model.params, self.optimizer, state)
+            save_checkpoint(self.run_dir, self.model.params, moments, others, state)
             prune_checkpoints(self.run_dir, self.config.train.keep_checkpoints)
 
         self.comm.on_rank_0(write)

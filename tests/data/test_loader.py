@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from dist_llm.data import Loader, share, validation_windows
+from dist_llm.data import Loader, validation_windows
 from dist_llm.errors import UserError
+from dist_llm.shares import share
 
 
 class Counting:

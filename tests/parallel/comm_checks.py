@@ -11,6 +11,7 @@ import pytest
 from dist_llm.errors import FailedElsewhereError, UserError
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.program import run
+from dist_llm.shares import share
 
 
 def check_comm(comm: Comm) -> None:
@@ -31,7 +32,34 @@ def check_comm(comm: Comm) -> None:
     array = np.full(1000, rank, np.float32)
     comm.broadcast_(array)
     assert (array == 0).all()
+    check_parts(comm)
     check_doing_things_together(comm)
+
+
+def check_parts(comm: Comm) -> None:
+    n, rank = comm.size, comm.rank
+    parts = [share(1003, r, n) for r in range(n)]
+    mine = parts[rank]
+    values = np.arange(1003, dtype=np.float32)
+    pending = [comm.start_all_reduce_(values[:500]), comm.start_all_reduce_(values[500:])]
+    while not pending[0].test():
+        pass
+    for request in pending:
+        request.wait()
+    assert np.array_equal(values, n * np.arange(1003))
+    assert np.array_equal(
+        comm.reduce_scatter(np.arange(1003.0) + rank, parts), n * np.arange(1003)[mine] + sum(range(n))
+    )
+    gathered = np.full(1003, -1)
+    gathered[mine] = rank
+    comm.all_gather_(gathered, parts)
+    assert all((gathered[part] == r).all() for r, part in enumerate(parts))
+    received = comm.all_to_all(np.arange(1003) + 10_000 * rank, parts)
+    assert np.array_equal(received, np.arange(1003)[mine] + 10_000 * np.arange(n)[:, None])
+    whole = comm.gather_parts(gathered[mine], parts)
+    assert (whole is None) == (rank > 0)
+    assert rank > 0 or np.array_equal(whole, gathered)
+    assert (comm.scatter_parts(whole, gathered[mine], parts) == rank).all()
 
 
 def check_doing_things_together(comm: Comm) -> None:

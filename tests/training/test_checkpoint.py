@@ -16,6 +16,7 @@ from dist_llm.training.checkpoint import (
     find_checkpoint,
     list_checkpoints,
     load_checkpoint,
+    load_training_state,
     prune_checkpoints,
     save_checkpoint,
     set_aside_later_checkpoints,
@@ -37,8 +38,7 @@ def new(seed: int | None = None, config: ModelConfig = CONFIG) -> tuple[Llama, A
 
 def save(run: Path, step: int, val_loss: float | None = None) -> Path:
     model, optimizer = new(step)
-    optimizer.steps = step
-    return save_checkpoint(run, model.params, optimizer, {"step": step, "val_loss": val_loss})
+    return save_checkpoint(run, model.params, optimizer.moments, {}, {"step": step, "val_loss": val_loss})
 
 
 def test_what_is_saved_is_loaded_bit_for_bit(tmp_path):
@@ -49,13 +49,26 @@ def test_what_is_saved_is_loaded_bit_for_bit(tmp_path):
         "optimizer.safetensors",
         "state.json",
     ]
-    model, optimizer = new()
-    state = load_checkpoint(folder, model.params, optimizer)
+    model, _ = new()
+    state = load_checkpoint(folder, model.params)
+    saved = load_training_state(folder, model.params)
     expected, expected_optimizer = new(20)
     assert np.array_equal(model.params.data, expected.params.data)
-    assert np.array_equal(optimizer.m, expected_optimizer.m)
-    assert np.array_equal(optimizer.v, expected_optimizer.v)
-    assert (optimizer.steps, state["step"], state["val_loss"]) == (20, 20, 1.5)
+    assert saved.keys() == {"m", "v"}
+    assert np.array_equal(saved["m"], expected_optimizer.m)
+    assert np.array_equal(saved["v"], expected_optimizer.v)
+    assert (state["step"], state["val_loss"]) == (20, 1.5)
+
+
+def test_what_a_reduction_keeps_is_saved_and_guarded_too(tmp_path):
+    model, optimizer = new(3)
+    others = {"momentum": np.arange(5.0, dtype=np.float32)}
+    folder = save_checkpoint(tmp_path, model.params, optimizer.moments, others, {"step": 3})
+    saved = load_training_state(folder, model.params)
+    assert saved["reduction.momentum"].tolist() == [0, 1, 2, 3, 4]
+    (folder / "reduction.safetensors").unlink()
+    with pytest.raises(DamagedCheckpointError, match=r"reduction\.safetensors is missing"):
+        load_checkpoint(folder, model.params)
 
 
 def test_tensor_names_are_hugging_faces(tmp_path):

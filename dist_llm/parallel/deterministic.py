@@ -1,0 +1,85 @@
+"""A sum of gradients that is bit for bit the same for any number of ranks.
+
+Floating-point addition is not associative: (a + b) + c and a + (b + c) differ in the last bit, and after some hundred
+steps in all of them. Addition of integers is. So each micro-batch's gradient is rounded to a multiple of 2^-40 and
+added up as 64-bit integers, here and by MPI, in whatever order any library likes.
+
+A micro-batch is the unit: what is computed of it does not depend on who computes it. The micro-batches are therefore
+the same for any number of ranks, whole ones are shared out, and BLAS runs with one thread unless told, since it may
+split a sum among threads.
+
+Resolution and range: gradients of the mean loss are far below 1, and differences of 2^-40 = 1e-12 are far below what
+counts beside AdamW's eps of 1e-8. Room is for sums up to 2^23 = 8e6; what is larger is found, not wrapped around.
+"""
+
+import math
+
+import numpy as np
+
+from dist_llm.config import ParallelConfig
+from dist_llm.errors import RunError
+from dist_llm.parallel.comm import Comm
+from dist_llm.parallel.reduction import Reduction, all_reduce_bytes
+
+FRACTION_BITS = 40
+LIMIT = 2.0 ** (63 - FRACTION_BITS)
+CHUNK = 1 << 14  # elements converted at once: they stay in the cache
+
+
+class DeterministicAllReduce(Reduction):
+    """Fixed-point sums over micro-batches and ranks."""
+
+    whole_micro_batches = True
+
+    def __init__(self, comm: Comm, data: np.ndarray, grad: np.ndarray, config: ParallelConfig) -> None:
+        super().__init__(comm, data, grad, config)
+        self._sum = np.zeros(grad.size, np.int64)
+        self._largest = 0.0  # sum of the largest magnitudes of all micro-batches: a bound of every sum
+        self._finite = True
+
+    def begin(self) -> None:
+        """Start a step."""
+        super().begin()
+        self._sum[...] = 0
+        self._largest = 0.0
+
+    def micro_batch_done(self) -> None:
+        """Add the micro-batch to the sum, and clear the gradient for the next one."""
+        scaled = np.empty(CHUNK, np.float64)
+        largest = 0.0
+        for chunk in self._chunks():
+            grad, part = self.grad[chunk], scaled[: chunk.stop - chunk.start]
+            magnitude = float(np.abs(grad, out=part).max())
+            if magnitude < LIMIT:
+                np.multiply(grad, 2.0**FRACTION_BITS, out=part)
+                self._sum[chunk] += np.rint(part, out=part).astype(np.int64)
+            # What is not a number is not below the limit, and no number is above infinity.
+            largest = max(largest, magnitude if magnitude < math.inf else math.inf)
+            grad[...] = 0
+        self._largest += largest
+
+    def reduce(self) -> None:
+        """Add up the integers of all ranks, and turn the sum back into floating point."""
+        self.micro_batch_done()
+        self._exposed(self._all_reduce)
+        for chunk in self._chunks():
+            np.multiply(self._sum[chunk], 2.0**-FRACTION_BITS, out=self.grad[chunk], casting="unsafe")
+        if not self._finite:
+            self.grad[...] = np.nan  # as an ordinary sum would have it
+        self.bytes_sent += all_reduce_bytes(self._sum.nbytes, self.comm.size)
+
+    def _all_reduce(self) -> None:
+        bound = np.array([self._largest])
+        self.comm.all_reduce_(bound)
+        if LIMIT <= bound[0] < math.inf:
+            raise RunError(
+                f"a gradient is too large for parallel.reduction=deterministic: up to {bound[0]:.3g}, and there is "
+                f"room for {LIMIT:.3g}; lower --optim.lr or raise --optim.warmup_steps",
+                agreed=True,
+            )
+        self.comm.all_reduce_(self._sum)
+        self._finite = bound[0] < math.inf
+
+    def _chunks(self) -> list[slice]:
+        size = self.grad.size
+        return [slice(start, min(start + CHUNK, size)) for start in range(0, size, CHUNK)]
