@@ -84,13 +84,13 @@ class ParallelConfig:
         None, "BLAS threads per rank; none: usable cores / ranks on the host, at least 1", positive=True
     )
     reduction: str = option(
-        "blocking",
+        "overlapped",
         "how ranks come to the same parameters: one all-reduce; buckets beside the backward pass; bit for bit the same "
         "for any number of ranks; each rank a share of the optimizer (ZeRO-1); or ranks by themselves, meeting every "
         "local_steps (DiLoCo)",
         ("blocking", "overlapped", "deterministic", "sharded", "local"),
     )
-    bucket_bytes: int = option(1 << 21, "overlapped: gradients that are reduced together", positive=True)
+    bucket_bytes: int = option(1 << 19, "overlapped: gradients that are reduced together", positive=True)
     wire: str = option(
         "float32",
         "blocking and local: how numbers are sent; int8 for local only",

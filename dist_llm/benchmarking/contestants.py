@@ -30,10 +30,22 @@ class Task:
 
 TASKS = {
     "step": Task("training step: forward, backward, reduction, clipping, AdamW"),
+    "reduction": Task("training step by each way of reduction"),
     "long": Task(f"training step with a context of {LONG_CONTEXT:,} tokens"),
     "generation": Task("generation of one text, with a KV cache"),
     "bpe-training": Task("training of a byte-level BPE tokenizer", "MB/s", 1e6),
     "bpe-encoding": Task("encoding with it", "MB/s", 1e6),
+}
+
+
+REDUCTIONS = {
+    "blocking": "one all-reduce after the backward pass",
+    "overlapped": "buckets beside it",
+    "deterministic": "the same bits for any number of ranks",
+    "sharded": "each rank a share of the optimizer",
+    "local": "ranks by themselves, meeting every so many steps",
+    "blocking bfloat16": "the all-reduce in 16 bits",
+    "local int8": "local steps, the changes in 8 bits",
 }
 
 
@@ -53,7 +65,8 @@ class Contestant:
     what : str
         For --list.
     variant : str
-        Which way of PyTorch: ``eager``, ``compile``, ``bf16`` or ``ddp``.
+        Which way of PyTorch: ``eager``, ``compile``, ``bf16`` or ``ddp``; or of reduction, and what is sent:
+        ``local int8``.
     """
 
     name: str
@@ -67,7 +80,7 @@ class Contestant:
     @property
     def by_mpirun(self) -> bool:
         """Whether the processes are ranks of an MPI job."""
-        return self.name == "numpy-Nx1"
+        return self.name == "numpy-Nx1" or self.task == "reduction"
 
 
 def contestants(cores: int, ranks: int) -> list[Contestant]:
@@ -91,6 +104,10 @@ def contestants(cores: int, ranks: int) -> list[Contestant]:
         Contestant("torch-ddp-gloo", "step", "torch", ranks, 1, "PyTorch's DistributedDataParallel over gloo", "ddp"),
         Contestant("torch-bf16-all", "step", "torch", 1, cores, "PyTorch, autocast to bfloat16, all cores", "bf16"),
         Contestant("jax-jit-all", "step", "jax", 1, cores, "JAX, the whole step compiled, all cores"),
+        *(
+            Contestant(f"reduction-{way.replace(' ', '-')}", "reduction", "numpy", ranks, 1, f"dist_llm: {what}", way)
+            for way, what in REDUCTIONS.items()
+        ),
         Contestant("long-numpy", "long", "numpy", 1, 1, "dist_llm, one BLAS thread"),
         Contestant("long-torch", "long", "torch", 1, 1, "PyTorch, one thread", "eager"),
         Contestant("generation-numpy", "generation", "numpy", 1, 1, "dist_llm, one BLAS thread"),

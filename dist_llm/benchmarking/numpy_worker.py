@@ -69,6 +69,13 @@ def prepare(contestant: Contestant, config: Config, steps: int, comm: Comm) -> t
     turn : callable
         Takes `steps` steps and returns the seconds, the tokens of this rank, and the seconds of each phase.
     """
+    if contestant.task == "reduction":
+        way, _, wire = contestant.variant.partition(" ")
+        # All rounds of local steps of the benchmark's length, and nothing but them.
+        settings: dict[str, Any] = {"reduction": way, "wire": wire or "float32", "check_interval": 0}
+        config = config.replace(
+            {"parallel": settings, "train": {"max_steps": 1 << 30, "eval_interval": 0, "checkpoint_interval": 0}}
+        )
     keep_freed_memory()
     placement = place(comm, contestant.threads)
     assert config.model.vocab_size is not None
@@ -82,17 +89,22 @@ def prepare(contestant: Contestant, config: Config, steps: int, comm: Comm) -> t
     nowhere = Path(os.devnull)
     loader = batches(config)
     trainer = Trainer(config, comm, model, optimizer, reduction, none, loader, none, nowhere, nowhere)
-    phases = Phases(model, optimizer, loader, comm)
+    phases = Phases(model, optimizer, loader, reduction)
     rows = share(config.train.batch_size, comm.rank, comm.size)
     tokens = (rows.stop - rows.start) * config.model.max_seq_len
 
+    communication = {"exposed_s": 0.0, "bytes_sent": 0.0}
+
     def step() -> None:
         trainer._train_step(stop_received=False)
+        communication["exposed_s"] += reduction.exposed_s
+        communication["bytes_sent"] += reduction.bytes_sent
 
     def turn() -> dict[str, Any]:
         phases.reset()
+        communication.update(exposed_s=0.0, bytes_sent=0.0)
         result = timed(step, steps, tokens)
-        return result | {"phases": phases.of(result["seconds"])}
+        return result | {"phases": phases.of(result["seconds"]), "steps": steps, "communication": dict(communication)}
 
     timed(step, WARM_UP_STEPS)
     each = " each" * (comm.size > 1)

@@ -11,12 +11,12 @@ from typing import Any
 from dist_llm.data.loader import Loader
 from dist_llm.model.llama import Llama
 from dist_llm.optim.adamw import AdamW
-from dist_llm.parallel.comm import Comm
+from dist_llm.parallel.reduction import Reduction
 
 # The phases of forward and backward; what the two need beyond them (residual connections) is their remainder.
 INSIDE = ("embedding", "norms", "attention", "feed-forward", "loss")
 REMAINDER = "residuals"
-OUTSIDE = ("data", "reduction", "optimizer", "rest")  # rest: zeroing, clipping, metrics
+OUTSIDE = ("data", "reduction", "optimizer", "rest")  # rest: zeroing, metrics
 
 
 class Phases:
@@ -28,7 +28,7 @@ class Phases:
         By phase, since the last `reset`; ``model`` is forward and backward together.
     """
 
-    def __init__(self, model: Llama, optimizer: AdamW, loader: Loader, comm: Comm) -> None:
+    def __init__(self, model: Llama, optimizer: AdamW, loader: Loader, reduction: Reduction) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._watch(model, "model", "loss", "loss_backward")
         self._watch(model.embed_tokens, "embedding", "forward", "backward")
@@ -39,7 +39,8 @@ class Phases:
             self._watch(layer.mlp, "feed-forward", "forward", "backward")
         self._watch(model.norm, "norms", "forward", "backward")
         self._watch(model.loss_head, "loss", "forward", "backward")
-        self._watch(comm, "reduction", "all_reduce_")
+        self._watch(reduction, "reduction", "reduce")
+        self._watch(reduction, "update", "update")
         self._watch(optimizer, "optimizer", "step")
         self._watch(loader, "data", "batch")
 
@@ -65,6 +66,8 @@ class Phases:
         clocks = self.seconds
         phases: dict[str, float] = {phase: clocks[phase] for phase in INSIDE}
         phases[REMAINDER] = clocks["model"] - sum(phases.values())
-        phases |= {phase: clocks[phase] for phase in ("data", "reduction", "optimizer")}
+        # The update is the optimizer's, and what the reduction does behind it.
+        reduction = clocks["reduction"] + clocks["update"] - clocks["optimizer"]
+        phases |= {"data": clocks["data"], "reduction": reduction, "optimizer": clocks["optimizer"]}
         phases["rest"] = total_s - sum(phases.values())
         return phases

@@ -74,6 +74,7 @@ def summarize(
                 "reference": reference,
                 "ratio": ratio,
                 "mfu": mfu,
+                "communication": _communication([answers[c.name] for answers in rounds]),
                 "phases": _phases([answers[c.name] for answers in rounds]),
                 "peak_memory_bytes": [
                     max(answers[c.name][rank]["peak_memory_bytes"] for answers in rounds) for rank in range(c.processes)
@@ -120,6 +121,15 @@ def _phases(rounds: Sequence[Sequence[dict[str, Any]]]) -> dict[str, float] | No
     return {phase: median(share(answers, phase) for answers in rounds) for phase in rounds[0][0]["phases"]}
 
 
+def _communication(rounds: Sequence[Sequence[dict[str, Any]]]) -> dict[str, float] | None:
+    """Return what a step's communication costs: the mean over ranks and rounds; None without ranks."""
+    if "communication" not in rounds[0][0] or len(rounds[0]) == 1:
+        return None
+    answers = [answer for answers in rounds for answer in answers]
+    steps = sum(answer["steps"] for answer in answers)
+    return {key: sum(answer["communication"][key] for answer in answers) / steps for key in ("exposed_s", "bytes_sent")}
+
+
 def text(report: dict[str, Any]) -> str:
     """Return the report as tables and the words that they need."""
     lines: list[str] = []
@@ -130,6 +140,9 @@ def text(report: dict[str, Any]) -> str:
     with_phases = [c for c in report["contestants"] if c["phases"]]
     if with_phases:
         lines += ["where the time goes, % of a training step", *_phase_table(with_phases), ""]
+    with_ranks = [c for c in report["contestants"] if c["communication"]]
+    if with_ranks:
+        lines += ["communication in a step: what a rank waits for, and sends", *_communication_table(with_ranks), ""]
     lines += _peak_lines(report)
     flops = report["flops_per_token"]
     lines.append(
@@ -172,7 +185,18 @@ def _phase_table(contestants: Sequence[dict[str, Any]]) -> list[str]:
     for c in contestants:
         outside = sum(c["phases"][phase] for phase in OUTSIDE)
         rows.append((c["name"], *(f"{100 * share:.1f}" for share in (*c["phases"].values(), outside))))
-    return [*_aligned(rows, left=(0,)), f"outside the model: {', '.join(OUTSIDE)} (zeroing, clipping, metrics)"]
+    return [
+        *_aligned(rows, left=(0,)),
+        f"outside the model: {', '.join(OUTSIDE)} (zeroing, metrics); clipping counts as reduction",
+    ]
+
+
+def _communication_table(contestants: Sequence[dict[str, Any]]) -> list[str]:
+    rows = [("", "exposed ms", "MB sent")]
+    for c in contestants:
+        exposed, sent = c["communication"]["exposed_s"], c["communication"]["bytes_sent"]
+        rows.append((c["name"], f"{1e3 * exposed:.2f}", f"{sent / 1e6:.3f}"))
+    return _aligned(rows, left=(0,))
 
 
 def _aligned(rows: Sequence[Sequence[str]], left: Sequence[int]) -> list[str]:

@@ -34,7 +34,7 @@ class OverlappedAllReduce(Reduction):
         self._lock = threading.Lock()
         self._work, self._ended = threading.Event(), False
         self._thread = threading.Thread(target=self._look, name="MPI progress", daemon=True)
-        if comm.size > 1:
+        if comm.size > 1 and comm.any_thread:
             self._thread.start()
 
     def begin(self) -> None:
@@ -94,5 +94,5 @@ class OverlappedAllReduce(Reduction):
         """End the thread."""
         self._ended = True
         self._work.set()
-        if self.comm.size > 1:
+        if self._thread.is_alive():
             self._thread.join()

@@ -15,6 +15,7 @@ from dist_llm.errors import UserError
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.program import run
 from dist_llm.train import main
+from dist_llm.training import trainer as trainer_module
 from dist_llm.training.trainer import Trainer
 
 
@@ -41,10 +42,10 @@ def not_a_number(trainer: Trainer) -> None:
 def bug_on_rank_0(trainer: Trainer) -> None:
     """Not on this rank, and only later: in what rank 0 does alone while the others wait."""
 
-    def sample() -> str:
+    def sample(*_) -> str:
         raise KeyError("a bug in what rank 0 does alone")
 
-    trainer._sample = sample
+    trainer_module.write_sample = sample
 
 
 def disk_full(trainer: Trainer) -> None:
