@@ -17,9 +17,8 @@ import psutil
 
 from dist_llm.command_line import CommandLine, configuration
 from dist_llm.config import SECTIONS, Config
-from dist_llm.data.loader import Loader, validation_windows
+from dist_llm.data.loader import Loader, Tokens, validation_windows
 from dist_llm.data.prepare import open_data, prepare, shard_folder
-from dist_llm.data.shards import TokenShards
 from dist_llm.durable import write_text
 from dist_llm.errors import UserError
 from dist_llm.inference.generate import prompt_tokens
@@ -40,6 +39,7 @@ from dist_llm.training.checkpoint import (
     set_aside_later_checkpoints,
 )
 from dist_llm.training.load_run import shards_of_run
+from dist_llm.training.open_everywhere import open_everywhere
 from dist_llm.training.progress import terminal_columns
 from dist_llm.training.report import startup_report
 from dist_llm.training.run_dir import (
@@ -72,7 +72,7 @@ def main(argv: list[str], comm: Comm) -> int:
     placement = place(comm, config.parallel.threads or (1 if deterministic else None))
 
     shards = comm.on_rank_0(lambda: _find_shards(arguments, config, checkpoint))
-    tokenizer, train_tokens, val_tokens = comm.on_every_rank(lambda: open_data(shards))
+    tokenizer, train_tokens, val_tokens, received = open_everywhere(shards, comm)
     vocab_size = comm.on_rank_0(lambda: _check_fit(config, tokenizer, val_tokens))
     config = config.replace({"model": {"vocab_size": vocab_size}})
     loader = comm.on_every_rank(
@@ -113,6 +113,10 @@ def main(argv: list[str], comm: Comm) -> int:
         report = startup_report(config, model, len(train_tokens), len(val_tokens), shards, comm, placement)
         if comm.rank == 0:
             continued = f", continued after step {step}" if step else ""
+            if received:
+                report += (
+                    f"\n         no shards where rank {', '.join(map(str, received))} runs: rank 0 sent the tokens"
+                )
             print(f"{report}\nrun      {run_dir}{continued}", flush=True)
         evaluation = trainer.train()
     if comm.rank == 0:
@@ -176,7 +180,7 @@ def _find_shards(arguments: argparse.Namespace, config: Config, checkpoint: Path
     return folder
 
 
-def _check_fit(config: Config, tokenizer: Tokenizer, val_tokens: TokenShards) -> int:
+def _check_fit(config: Config, tokenizer: Tokenizer, val_tokens: Tokens) -> int:
     """Return the size of the model's vocabulary, after checking that text, model and machine fit each other."""
     vocab_size = config.model.vocab_size or tokenizer.vocab_size
     if vocab_size < tokenizer.vocab_size:

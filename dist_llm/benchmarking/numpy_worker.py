@@ -28,7 +28,7 @@ WARM_UP_STEPS = 2
 class RandomTokens:
     """A text of no meaning: what a step costs does not depend on it."""
 
-    fingerprint = "random"
+    fingerprint, n_bytes = "random", 0
 
     def __init__(self, n: int, vocab_size: int, seed: int) -> None:
         self._tokens = generator(seed, "benchmark").integers(vocab_size, size=n, dtype=np.int32)

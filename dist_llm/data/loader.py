@@ -22,9 +22,10 @@ from dist_llm.shares import share_in_units
 
 
 class Tokens(Protocol):
-    """What is read from: `TokenShards`, or anything with a length, a slice and a fingerprint."""
+    """What is read from: `TokenShards`, or anything with a length, a slice, a fingerprint and the bytes of its text."""
 
     fingerprint: str
+    n_bytes: int
 
     def __len__(self) -> int:
         """Return the number of tokens."""

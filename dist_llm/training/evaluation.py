@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dist_llm.data.loader import validation_windows
-from dist_llm.data.shards import TokenShards
+from dist_llm.data.loader import Tokens, validation_windows
 from dist_llm.model.llama import Llama
 from dist_llm.parallel.comm import Comm
 from dist_llm.text import Tokenizer
@@ -34,12 +33,12 @@ class Evaluation:
     n_tokens: int
 
 
-def evaluate(model: Llama, tokens: TokenShards, tokenizer: Tokenizer, comm: Comm, batch_size: int) -> Evaluation:
+def evaluate(model: Llama, tokens: Tokens, tokenizer: Tokenizer, comm: Comm, batch_size: int) -> Evaluation:
     """Predict every token of `tokens` but the first, each once, in windows of the model's context.
 
     Parameters
     ----------
-    tokens : TokenShards
+    tokens : Tokens
         At least two tokens.
     tokenizer : Tokenizer
         Tells how many bytes of text a token stands for.

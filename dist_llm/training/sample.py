@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dist_llm.config import Config
-from dist_llm.data.shards import TokenShards
+from dist_llm.data.loader import Tokens
 from dist_llm.durable import write_text
 from dist_llm.inference.generate import generate, prompt_tokens
 from dist_llm.inference.sampler import Sampler
@@ -15,7 +15,7 @@ PROMPT_TOKENS = 12
 
 
 def write_sample(
-    config: Config, model: Llama, tokenizer: Tokenizer, val_tokens: TokenShards, step: int, run_dir: Path
+    config: Config, model: Llama, tokenizer: Tokenizer, val_tokens: Tokens, step: int, run_dir: Path
 ) -> str:
     """Let the model write, keep what it wrote in the run folder, and return it; nothing if no sample is wanted."""
     log = config.log

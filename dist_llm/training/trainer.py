@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from dist_llm.config import Config
-from dist_llm.data.loader import Loader
-from dist_llm.data.shards import TokenShards
+from dist_llm.data.loader import Loader, Tokens
 from dist_llm.errors import RunError
 from dist_llm.model.llama import Llama
 from dist_llm.optim.adamw import AdamW
@@ -54,7 +53,7 @@ class Trainer:
     tokenizer : Tokenizer
     loader : Loader
         Of the training tokens.
-    val_tokens : TokenShards
+    val_tokens : Tokens
     run_dir : Path
         Exists on rank 0; the other ranks never touch it.
     shards : Path
@@ -74,7 +73,7 @@ class Trainer:
         reduction: Reduction,
         tokenizer: Tokenizer,
         loader: Loader,
-        val_tokens: TokenShards,
+        val_tokens: Tokens,
         run_dir: Path,
         shards: Path,
         step: int = 0,

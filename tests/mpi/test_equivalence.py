@@ -80,3 +80,16 @@ def test_a_run_continues_on_another_number_of_ranks(run, train_arguments, tmp_pa
     result = run(second, "-m", "dist_llm.train", "--resume", "broken", "--train.max_steps=20")
     assert result.returncode == 0, result.stderr
     assert_same_weights(weights(tmp_path / "broken"), weights(tmp_path / "whole"))
+
+
+def test_hosts_without_the_text_are_sent_it(run, train_arguments, tmp_path):
+    assert run(3, *train_arguments("near", "--train.max_steps=6")).returncode == 0
+    result = run(3, "-m", "tests.mpi.far_train", *train_arguments("far", "--train.max_steps=6")[2:])
+    assert result.returncode == 0, result.stderr
+    assert "no shards where rank 1, 2 runs: rank 0 sent the tokens" in result.stdout
+    last = max((tmp_path / "near" / "checkpoints").iterdir()).name
+    got, expected = ((tmp_path / d / "checkpoints" / last / "model.safetensors").read_bytes() for d in ("far", "near"))
+    assert got == expected
+    assert [m.get("val_bits_per_byte") for m in metrics(tmp_path / "far")] == [
+        m.get("val_bits_per_byte") for m in metrics(tmp_path / "near")
+    ]

@@ -61,6 +61,38 @@ def test_deterministic_is_the_same_in_every_bit_on_any_number_of_ranks(run, trai
     assert_close(folder(tmp_path / "ranks-0"), folder(tmp_path / "plain"))
 
 
+def test_local_steps_of_a_single_rank_are_ordinary_steps(run, train_arguments, tmp_path):
+    """With an outer step that goes just where the inner ones went."""
+    assert run(0, *train_arguments("plain", *COMMON)).returncode == 0
+    options = ["--parallel.reduction=local", "--parallel.local_steps=3", "--parallel.outer_momentum=0"]
+    result = run(1, *train_arguments("local", *COMMON, *options, "--parallel.outer_lr=1"))
+    assert result.returncode == 0, result.stderr
+    assert_close(folder(tmp_path / "local"), folder(tmp_path / "plain"))
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_local_steps_meet_and_learn(run, train_arguments, tmp_path, ranks):
+    """Their sums are checked against the algorithm as published; here, that a training of them holds together."""
+    more = [*COMMON, "--parallel.reduction=local", "--parallel.local_steps=4", "--train.max_steps=40"]
+    result = run(ranks, *train_arguments("local", *more))
+    assert result.returncode == 0, result.stderr  # replicas are compared every five steps
+    assert losses(tmp_path / "local")[-1][1] < losses(tmp_path / "local")[0][1] - 0.5
+
+
+@pytest.mark.parametrize("wire", ["float16", "bfloat16"])
+def test_16_bits_on_the_wire_change_every_tensor_a_little(run, train_arguments, tmp_path, wire):
+    assert run(0, *train_arguments("plain", *COMMON)).returncode == 0
+    expected = load_file(folder(tmp_path / "plain") / "model.safetensors")
+    for ranks in (1, 2, 3, 4):
+        options = ["--parallel.reduction=blocking", f"--parallel.wire={wire}"]
+        result = run(ranks, *train_arguments(f"{wire}-{ranks}", *COMMON, *options))
+        assert result.returncode == 0, result.stderr
+        got = load_file(folder(tmp_path / f"{wire}-{ranks}") / "model.safetensors")
+        for name, value in expected.items():
+            distance = np.linalg.norm(got[name] - value) / np.linalg.norm(value)
+            assert 0 < distance < 0.05, (ranks, name)
+
+
 @pytest.mark.parametrize(("mode", "ranks"), [("sharded", 3), ("deterministic", 2), ("local", 3), ("overlapped", 2)])
 def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(run, train_arguments, tmp_path, mode, ranks):
     more = [*COMMON, f"--parallel.reduction={mode}", "--parallel.local_steps=4", "--train.checkpoint_interval=10"]
