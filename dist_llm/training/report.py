@@ -46,7 +46,8 @@ def startup_report(
         f"steps    {t.max_steps:,} x {_count(t.batch_size, 'sequence')} x {_count(c.max_seq_len, 'token')} = "
         f"{t.max_steps * tokens_per_step:,} tokens; at most {_count(per_rank, 'sequence')} per rank, "
         f"{min(per_rank, t.micro_batch_size)} at a time",
-        f"ranks    {comm.size} on {_count(n_hosts, 'host')}{per_host}; MPI: {comm.mpi_version}",
+        f"ranks    {comm.size} on {_count(n_hosts, 'host')}{per_host}; MPI: {comm.mpi_version}"
+        + f"; reduction: {config.parallel.reduction}" * (comm.size > 1),
     ]
     alike: dict[Placement, list[int]] = {}
     for rank, p in enumerate(placements):
