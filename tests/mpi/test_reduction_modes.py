@@ -164,7 +164,7 @@ def lines(record: Path) -> list[dict]:
             "parallel.reduction is one of blocking, overlapped, deterministic, ",
         ),
         (["--parallel.reduction=sharded", "--parallel.wire=float16"], "parallel.wire=float16 goes with"),
-        (["--parallel.wire=int8"], "parallel.wire=int8 is too coarse for gradients"),
+        (["--parallel.reduction=blocking", "--parallel.wire=int8"], "parallel.wire=int8 is too coarse for gradients"),
     ],
 )
 def test_mistakes_are_one_line(run, train_arguments, options, message):
