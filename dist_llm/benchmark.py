@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from dist_llm import __version__
-from dist_llm.benchmarking import jax_worker, tokenizing, torch_worker
 from dist_llm.benchmarking.contestants import Contestant, choose, contestants, long_context
 from dist_llm.benchmarking.flops import FORMULA, flops_per_token
+from dist_llm.benchmarking.peers import not_installed, why_not
 from dist_llm.benchmarking.picture import draw
 from dist_llm.benchmarking.report import summarize, text
 from dist_llm.benchmarking.team import Team
@@ -168,11 +168,9 @@ def _measure(
 
 def _why_not(contestant: Contestant, config: Config) -> str | None:
     """Return why a contestant cannot take part here; None if it can."""
-    if contestant.kind == "torch":
-        return torch_worker.why_not(config.model)
-    if contestant.kind == "jax":
-        return jax_worker.why_not(config.model)
-    return tokenizing.why_not() if contestant.kind == "huggingface" else None
+    if contestant.kind in ("torch", "jax"):
+        return why_not(contestant.kind, config.model)
+    return not_installed("tokenizers") if contestant.kind == "huggingface" else None
 
 
 def _end_all(teams: Sequence[Team]) -> None:

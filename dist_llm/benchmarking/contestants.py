@@ -67,6 +67,8 @@ class Contestant:
     variant : str
         Which way of PyTorch: ``eager``, ``compile``, ``bf16`` or ``ddp``; or of reduction, and what is sent:
         ``local int8``.
+    by_mpirun : bool
+        Whether the processes are ranks of an MPI job.
     """
 
     name: str
@@ -76,11 +78,7 @@ class Contestant:
     threads: int
     what: str
     variant: str = ""
-
-    @property
-    def by_mpirun(self) -> bool:
-        """Whether the processes are ranks of an MPI job."""
-        return self.name == "numpy-Nx1" or self.task == "reduction"
+    by_mpirun: bool = False
 
 
 def contestants(cores: int, ranks: int) -> list[Contestant]:
@@ -97,7 +95,9 @@ def contestants(cores: int, ranks: int) -> list[Contestant]:
         Contestant("sgemm", "peak", "sgemm", 1, cores, "peak of float32 matrix products in NumPy, one core and all"),
         Contestant("numpy-1x1", "step", "numpy", 1, 1, "dist_llm: one process, one BLAS thread"),
         Contestant("numpy-1xALL", "step", "numpy", 1, cores, "dist_llm: one process, BLAS threads on all cores"),
-        Contestant("numpy-Nx1", "step", "numpy", ranks, 1, "dist_llm: ranks under mpirun, one BLAS thread each"),
+        Contestant(
+            "numpy-Nx1", "step", "numpy", ranks, 1, "dist_llm: ranks under mpirun, one BLAS thread each", by_mpirun=True
+        ),
         Contestant("torch-eager-1", "step", "torch", 1, 1, "PyTorch, one thread", "eager"),
         Contestant("torch-eager-all", "step", "torch", 1, cores, "PyTorch, threads on all cores", "eager"),
         Contestant("torch-compile-all", "step", "torch", 1, cores, "PyTorch with torch.compile, all cores", "compile"),
@@ -105,7 +105,9 @@ def contestants(cores: int, ranks: int) -> list[Contestant]:
         Contestant("torch-bf16-all", "step", "torch", 1, cores, "PyTorch, autocast to bfloat16, all cores", "bf16"),
         Contestant("jax-jit-all", "step", "jax", 1, cores, "JAX, the whole step compiled, all cores"),
         *(
-            Contestant(f"reduction-{way.replace(' ', '-')}", "reduction", "numpy", ranks, 1, f"dist_llm: {what}", way)
+            Contestant(
+                f"reduction-{way.replace(' ', '-')}", "reduction", "numpy", ranks, 1, f"dist_llm: {what}", way, True
+            )
             for way, what in REDUCTIONS.items()
         ),
         Contestant("long-numpy", "long", "numpy", 1, 1, "dist_llm, one BLAS thread"),

@@ -5,26 +5,23 @@ here: YNNPACK for XLA's matrix products or not; the batch as a whole, in micro-b
 XLA's devices as there are cores, one sequence at a time in each.
 """
 
-import importlib.util
 import math
 import os
 from collections.abc import Callable
 from itertools import count
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-import dist_llm
 from dist_llm.benchmarking.contestants import Contestant
 from dist_llm.benchmarking.numpy_worker import WARM_UP_STEPS, batches, timed
+from dist_llm.benchmarking.peers import import_oracle
 from dist_llm.benchmarking.torch_worker import MICRO_BATCH_SIZE, TRIES
-from dist_llm.config import Config, ModelConfig
+from dist_llm.config import Config
 from dist_llm.model.llama import Llama
 from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.seeding import generator
 
-ORACLE = Path(dist_llm.__file__).parent.parent / "tests" / "oracles" / "jax_llama.py"
 WITHOUT_YNNPACK = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
@@ -44,17 +41,6 @@ class Way(NamedTuple):
     devices: int
     micro_batch_size: int
     ynnpack: bool
-
-
-def why_not(config: ModelConfig) -> str | None:
-    """Return why JAX cannot take part; None if it can."""
-    if importlib.util.find_spec("jax") is None:
-        return "jax is not installed (pip install '.[bench]')"
-    if not ORACLE.exists():
-        return "the peers' model is tests/oracles/jax_llama.py, and no tests folder lies beside the package"
-    if config.dropout:
-        return "the peers' model has no dropout: compare without --model.dropout"
-    return None
 
 
 def prepare(contestant: Contestant, config: Config, steps: int) -> tuple[str, Callable[[], dict[str, Any]]]:
@@ -111,7 +97,7 @@ class _Peer:
         from jax.sharding import NamedSharding, PartitionSpec
 
         self.way = way
-        oracle = load_oracle()
+        oracle = import_oracle("jax")
         assert config.model.vocab_size is not None
         ours = Llama(config.model, config.model.vocab_size)
         ours.params.initialize(generator(config.train.seed, "weights"))
@@ -156,13 +142,3 @@ class _Peer:
         import jax
 
         self._state = jax.block_until_ready(self._train_step(self._state, *next(self._batches)))
-
-
-def load_oracle() -> Any:
-    """Import the model by its path, as the tests are no part of what is installed."""
-    spec = importlib.util.spec_from_file_location("jax_llama", ORACLE)
-    assert spec is not None
-    assert spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -20,35 +20,19 @@ from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import place
 from dist_llm.seeding import generator
 from dist_llm.shares import share
+from dist_llm.training.open_everywhere import TokensInMemory
 from dist_llm.training.trainer import Trainer
 
 WARM_UP_STEPS = 2
 
 
-class RandomTokens:
-    """A text of no meaning: what a step costs does not depend on it."""
-
-    fingerprint, n_bytes = "random", 0
-
-    def __init__(self, n: int, vocab_size: int, seed: int) -> None:
-        self._tokens = generator(seed, "benchmark").integers(vocab_size, size=n, dtype=np.int32)
-
-    def __len__(self) -> int:
-        """Return the number of tokens."""
-        return len(self._tokens)
-
-    def read(self, start: int, count: int) -> np.ndarray:
-        """Return tokens start, ..., start + count - 1."""
-        return self._tokens[start : start + count]
-
-
 def batches(config: Config) -> Loader:
-    """Return the batches that every contestant trains on."""
+    """Return the batches that every contestant trains on: random tokens, as no step's cost depends on them."""
     c, t = config.model, config.train
     assert c.vocab_size is not None
-    return Loader(
-        RandomTokens(4 * t.batch_size * c.max_seq_len + 1, c.vocab_size, t.seed), t.batch_size, c.max_seq_len, t.seed
-    )
+    n = 4 * t.batch_size * c.max_seq_len + 1
+    tokens = generator(t.seed, "benchmark").integers(c.vocab_size, size=n, dtype=np.int32)
+    return Loader(TokensInMemory(tokens, "random", 0), t.batch_size, c.max_seq_len, t.seed)
 
 
 def timed(step: Callable[[], object], steps: int, amount: int = 0) -> dict[str, Any]:

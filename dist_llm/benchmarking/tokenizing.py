@@ -4,7 +4,6 @@ The text is the English of Python's own documentation, which is on every machine
 a tokenizer remembers of the pieces it has seen would make the second turn another task than the first.
 """
 
-import importlib.util
 import os
 from collections.abc import Callable
 from typing import Any
@@ -17,13 +16,6 @@ from dist_llm.text import train_tokenizer
 from dist_llm.text.bpe import BPETokenizer
 
 TEXT_CHARS = 1_000_000
-
-
-def why_not() -> str | None:
-    """Return why Hugging Face's tokenizers cannot take part; None if they can."""
-    if importlib.util.find_spec("tokenizers") is None:
-        return "tokenizers is not installed (pip install '.[bench]')"
-    return None
 
 
 def prepare(contestant: Contestant, config: Config) -> tuple[str, Callable[[], dict[str, Any]]]:

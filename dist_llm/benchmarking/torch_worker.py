@@ -5,35 +5,20 @@ faster here; rotary tables made once; and the allocator's setting that serves us
 the clipping, AdamW with decay on the matrices only.
 """
 
-import importlib.util
 import os
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from itertools import count
-from pathlib import Path
 from typing import Any
 
-import dist_llm
 from dist_llm.benchmarking.contestants import Contestant
 from dist_llm.benchmarking.numpy_worker import WARM_UP_STEPS, batches, timed
+from dist_llm.benchmarking.peers import import_oracle
 from dist_llm.config import Config, ModelConfig
 from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.shares import share
 
-ORACLE = Path(dist_llm.__file__).parent.parent / "tests" / "oracles" / "torch_llama.py"
 MICRO_BATCH_SIZE, TRIES = 4, 3
-
-
-def why_not(config: ModelConfig) -> str | None:
-    """Return why PyTorch cannot take part; None if it can."""
-    if importlib.util.find_spec("torch") is None:
-        return "torch is not installed (pip install '.[bench]')"
-    if not ORACLE.exists():
-        return "the peers' model is tests/oracles/torch_llama.py, and no tests folder lies beside the package"
-    if config.dropout:
-        return "the peers' model has no dropout: compare without --model.dropout"
-    return None
 
 
 def prepare(
@@ -167,20 +152,14 @@ class _Peer:
 
 
 def load_oracle(config: ModelConfig) -> Any:
-    """Import the model by its path, as the tests are no part of what is installed, and give it rotary tables.
+    """Import the model, and give it rotary tables.
 
     By itself it computes the angles at every call, in double precision. That is plain to read and costs little, but
     torch.compile merges it into the loops over all sequences and heads, and is slowed down by it.
     """
     import torch
 
-    spec = importlib.util.spec_from_file_location("torch_llama", ORACLE)
-    assert spec is not None
-    assert spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    sys.modules["torch_llama"] = module  # torch.compile looks for it there
-    spec.loader.exec_module(module)
-
+    module = import_oracle("torch")
     head_dim = config.dim // config.n_heads
     wavenumbers = config.rope_theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
     angles = torch.outer(torch.arange(config.max_seq_len, dtype=torch.float64), wavenumbers)

@@ -15,6 +15,7 @@ import numpy as np
 
 from dist_llm.errors import FailedElsewhereError, ReportedError, UserError
 from dist_llm.parallel.launcher import LAUNCHER_RANKS, LAUNCHER_SIZES, from_launcher
+from dist_llm.shares import sizes
 
 T = TypeVar("T")
 
@@ -202,33 +203,33 @@ class MPIComm(Comm):
 
     def reduce_scatter(self, array: np.ndarray, parts: Sequence[slice]) -> np.ndarray:
         """Sum, and keep this rank's part."""
-        counts = [part.stop - part.start for part in parts]
+        counts = sizes(parts)
         mine = np.empty(counts[self.rank], array.dtype)
         self._comm.Reduce_scatter(array, mine, counts, op=self._mpi.SUM)
         return mine
 
     def all_gather_(self, array: np.ndarray, parts: Sequence[slice]) -> None:
         """Send this rank's part to all."""
-        counts = [part.stop - part.start for part in parts]
+        counts = sizes(parts)
         self._comm.Allgatherv(self._mpi.IN_PLACE, [array, counts])
 
     def all_to_all(self, array: np.ndarray, parts: Sequence[slice]) -> np.ndarray:
         """Send each rank its part."""
-        counts = [part.stop - part.start for part in parts]
+        counts = sizes(parts)
         received = np.empty((self.size, counts[self.rank]), array.dtype)
         self._comm.Alltoallv([array, counts], [received, [counts[self.rank]] * self.size])
         return received
 
     def gather_parts(self, part: np.ndarray, parts: Sequence[slice]) -> np.ndarray | None:
         """Send the part to rank 0."""
-        counts = [part.stop - part.start for part in parts]
+        counts = sizes(parts)
         whole = np.empty(sum(counts), part.dtype) if self.rank == 0 else None
         self._comm.Gatherv(part, [whole, counts] if self.rank == 0 else None, root=0)
         return whole
 
     def scatter_parts(self, whole: np.ndarray | None, part: np.ndarray, parts: Sequence[slice]) -> np.ndarray:
         """Receive the part from rank 0."""
-        counts = [part.stop - part.start for part in parts]
+        counts = sizes(parts)
         mine = np.empty_like(part)
         self._comm.Scatterv([whole, counts] if self.rank == 0 else None, mine, root=0)
         return mine

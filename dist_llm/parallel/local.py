@@ -16,7 +16,6 @@ reduction and any number of ranks can go on, and beside it each rank's own.
 """
 
 from collections.abc import Callable
-from itertools import pairwise
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from dist_llm.config import ParallelConfig
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.reduction import Reduction
 from dist_llm.parallel.wire import CompressedAllReduce
+from dist_llm.shares import consecutive
 
 
 class LocalSteps(Reduction):
@@ -84,10 +84,10 @@ class LocalSteps(Reduction):
             self.comm.broadcast_(self._momentum)
         own = {**moments, "remainder": self._sum.remainder, "part_remainder": self._sum.part_remainder}
         for name, array in own.items():
-            total = sum(self.comm.gather(array.size))
+            parts = self._own_parts(array)
+            total = parts[-1].stop
             fits = self.comm.gather(name in state and state[name].size == total)[0]
             if fits and total:
-                parts = self._own_parts(array)
                 array[...] = self.comm.scatter_parts(state[name].ravel() if self.comm.rank == 0 else None, array, parts)
 
     def _gather(self, array: np.ndarray) -> np.ndarray | None:
@@ -95,5 +95,4 @@ class LocalSteps(Reduction):
 
     def _own_parts(self, array: np.ndarray) -> list[slice]:
         """Return where each rank's array lies when all are joined."""
-        ends = np.cumsum([0, *self.comm.gather(array.size)]).tolist()
-        return [slice(start, stop) for start, stop in pairwise(ends)]
+        return consecutive(self.comm.gather(array.size))

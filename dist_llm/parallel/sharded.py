@@ -12,7 +12,7 @@ import numpy as np
 from dist_llm.config import ParallelConfig
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.reduction import Reduction, all_reduce_bytes
-from dist_llm.shares import share
+from dist_llm.shares import shares
 
 
 class ShardedOptimizer(Reduction):
@@ -20,7 +20,7 @@ class ShardedOptimizer(Reduction):
 
     def __init__(self, comm: Comm, data: np.ndarray, grad: np.ndarray, config: ParallelConfig) -> None:
         super().__init__(comm, data, grad, config)
-        self._parts = [share(grad.size, rank, comm.size) for rank in range(comm.size)]
+        self._parts = shares(grad.size, comm.size)
         self.part = self._parts[comm.rank]
         self.norm_weight = 1.0  # the parts do not overlap
 

@@ -13,12 +13,11 @@ of its part.
 """
 
 from collections.abc import Callable
-from itertools import pairwise
 
 import numpy as np
 
 from dist_llm.parallel.comm import Comm
-from dist_llm.shares import share
+from dist_llm.shares import consecutive, shares, sizes
 
 BLOCK = 1024
 WIRE_FORMATS = ("float32", "float16", "bfloat16", "int8")
@@ -87,14 +86,13 @@ class CompressedAllReduce:
 
     def __init__(self, comm: Comm, size: int, wire: str, error_feedback: bool) -> None:
         self._comm, self._wire, self._feedback = comm, wire, error_feedback
-        self._parts = [share(size, rank, comm.size) for rank in range(comm.size)]
-        ends = np.cumsum([0, *(encoded_bytes(part.stop - part.start, wire) for part in self._parts)]).tolist()
-        self._byte_parts = [slice(start, stop) for start, stop in pairwise(ends)]
+        self._parts = shares(size, comm.size)
+        self._byte_parts = consecutive(encoded_bytes(n, wire) for n in sizes(self._parts))
         self._mine = self._parts[comm.rank]
         self.remainder = np.zeros(size if error_feedback else 0, np.float32)
         self.part_remainder = np.zeros(self._mine.stop - self._mine.start if error_feedback else 0, np.float32)
-        mine = self._byte_parts[comm.rank]
-        self.bytes_sent = (ends[-1] - (mine.stop - mine.start)) + (comm.size - 1) * (mine.stop - mine.start)
+        own_bytes = encoded_bytes(self._mine.stop - self._mine.start, wire)
+        self.bytes_sent = self._byte_parts[-1].stop - own_bytes + (comm.size - 1) * own_bytes
 
     def sum_(self, array: np.ndarray, communicate: Callable[[Callable[[], None]], None]) -> None:
         """Replace `array` by the sum over ranks, the same on all.

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from dist_llm.benchmarking import jax_worker
+from dist_llm.benchmarking import jax_worker, peers
 from dist_llm.benchmarking.jax_worker import Way
 from dist_llm.benchmarking.numpy_worker import batches
+from dist_llm.benchmarking.peers import import_oracle, why_not
 from dist_llm.config import Config
 from dist_llm.model.llama import Llama
 from dist_llm.optim.adamw import AdamW
@@ -54,7 +55,7 @@ def test_loss_and_gradient_of_every_tensor(n_kv_heads, tied):
             p.data[...] = rng.uniform(0.5, 1.5, p.shape)
     window = generator(5, "tokens").integers(30, size=(3, 13), dtype=np.int32)
     tokens, targets = window[:, :-1], window[:, 1:]
-    oracle = jax_worker.load_oracle()
+    oracle = import_oracle("jax")
     params = {p.name: jax.numpy.array(p.data) for p in model.params}
     theirs, grads = jax.jit(jax.value_and_grad(oracle.loss), static_argnums=3)(params, tokens, targets, config)
     ours, cache = model.loss(tokens, targets)
@@ -101,8 +102,8 @@ def test_a_turn_and_not_a_word_from_jax(run):
 
 
 def test_why_not(monkeypatch, tmp_path):
-    assert jax_worker.why_not(CONFIG.model) is None
+    assert why_not("jax", CONFIG.model) is None
     dropout = Config().replace({"model": {"dropout": 0.1}}).model
-    assert "without --model.dropout" in jax_worker.why_not(dropout)
-    monkeypatch.setattr(jax_worker, "ORACLE", tmp_path / "jax_llama.py")
-    assert "no tests folder" in jax_worker.why_not(CONFIG.model)
+    assert "without --model.dropout" in why_not("jax", dropout)
+    monkeypatch.setattr(peers, "ORACLES", tmp_path)
+    assert "no tests folder" in why_not("jax", CONFIG.model)

@@ -11,7 +11,7 @@ import pytest
 from dist_llm.errors import FailedElsewhereError, UserError
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.program import run
-from dist_llm.shares import share
+from dist_llm.shares import shares
 
 
 def check_comm(comm: Comm) -> None:
@@ -38,7 +38,7 @@ def check_comm(comm: Comm) -> None:
 
 def check_parts(comm: Comm) -> None:
     n, rank = comm.size, comm.rank
-    parts = [share(1003, r, n) for r in range(n)]
+    parts = shares(1003, n)
     mine = parts[rank]
     values = np.arange(1003, dtype=np.float32)
     pending = [comm.start_all_reduce_(values[:500]), comm.start_all_reduce_(values[500:])]
