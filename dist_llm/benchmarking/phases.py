@@ -25,12 +25,13 @@ class Phases:
     Attributes
     ----------
     seconds : defaultdict
-        By phase, since the last `reset`; ``model`` is forward and backward together.
+        By phase, since the last `reset`; ``forward`` and ``backward`` are those of the whole model.
     """
 
     def __init__(self, model: Llama, optimizer: AdamW, loader: Loader, reduction: Reduction) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
-        self._watch(model, "model", "loss", "loss_backward")
+        self._watch(model, "forward", "loss")
+        self._watch(model, "backward", "loss_backward")
         self._watch(model.embed_tokens, "embedding", "forward", "backward")
         for layer in model.layers:
             self._watch(layer.input_layernorm, "norms", "forward", "backward")
@@ -65,7 +66,7 @@ class Phases:
         """Return the seconds of each phase of `total_s` seconds; together they are those."""
         clocks = self.seconds
         phases: dict[str, float] = {phase: clocks[phase] for phase in INSIDE}
-        phases[REMAINDER] = clocks["model"] - sum(phases.values())
+        phases[REMAINDER] = clocks["forward"] + clocks["backward"] - sum(phases.values())
         # The update is the optimizer's, and what the reduction does behind it.
         reduction = clocks["reduction"] + clocks["update"] - clocks["optimizer"]
         phases |= {"data": clocks["data"], "reduction": reduction, "optimizer": clocks["optimizer"]}

@@ -6,14 +6,11 @@ from typing import Any
 
 from dist_llm.benchmarking.contestants import LONG_CONTEXT, TASKS, Contestant
 from dist_llm.benchmarking.phases import OUTSIDE
+from dist_llm.benchmarking.spread import spread
+from dist_llm.benchmarking.table import aligned
 
 # Below this share of (cores x one core's peak), other programs are probably using some of the cores.
 BUSY = 0.75
-
-
-def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Return median, extremes and the values themselves, one per round."""
-    return {"median": median(values), "min": min(values), "max": max(values), "rounds": list(values)}
 
 
 def summarize(
@@ -176,7 +173,7 @@ def _results(contestants: Sequence[dict[str, Any]]) -> list[str]:
                 f"{sum(c['peak_memory_bytes']) / 1e6:,.0f} MB",
             )
         )
-    return _aligned(rows, left=(0, 6))
+    return aligned(rows, left=(0, 6))
 
 
 def _phase_table(contestants: Sequence[dict[str, Any]]) -> list[str]:
@@ -186,7 +183,7 @@ def _phase_table(contestants: Sequence[dict[str, Any]]) -> list[str]:
         outside = sum(c["phases"][phase] for phase in OUTSIDE)
         rows.append((c["name"], *(f"{100 * share:.1f}" for share in (*c["phases"].values(), outside))))
     return [
-        *_aligned(rows, left=(0,)),
+        *aligned(rows, left=(0,)),
         f"outside the model: {', '.join(OUTSIDE)} (zeroing, metrics); clipping counts as reduction",
     ]
 
@@ -196,19 +193,7 @@ def _communication_table(contestants: Sequence[dict[str, Any]]) -> list[str]:
     for c in contestants:
         exposed, sent = c["communication"]["exposed_s"], c["communication"]["bytes_sent"]
         rows.append((c["name"], f"{1e3 * exposed:.2f}", f"{sent / 1e6:.3f}"))
-    return _aligned(rows, left=(0,))
-
-
-def _aligned(rows: Sequence[Sequence[str]], left: Sequence[int]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = (
-            cell.ljust(width) if column in left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        lines.append("  ".join(cells).rstrip())
-    return lines
+    return aligned(rows, left=(0,))
 
 
 def _peak_lines(report: dict[str, Any]) -> list[str]:

@@ -7,21 +7,15 @@ sleep, each of them waiting for a line of its own: no rank waits for another ins
 import dataclasses
 import json
 import os
-import shutil
-import signal
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from dist_llm.benchmarking.channel import Channel, listen
 from dist_llm.benchmarking.contestants import Contestant
+from dist_llm.benchmarking.processes import PATIENCE_S, THREADS, end, find_mpirun, last_words
 from dist_llm.errors import RunError
-
-PATIENCE_S = 4.0  # a worker that was asked to end gets so long
-# Whoever sets these for himself would set them for one contestant and not for another.
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Team:
@@ -69,7 +63,10 @@ class Team:
         worker = [sys.executable, "-m", "dist_llm.benchmarking.worker", str(task_file)]
         n = self.contestant.processes
         if self.contestant.by_mpirun:
-            commands = [[_mpirun(), "-n", str(n), *worker]]
+            mpirun = find_mpirun()
+            if mpirun is None:
+                raise RunError("mpirun is missing")
+            commands = [[mpirun, "-n", str(n), *worker]]
         else:
             commands = [[*worker, str(rank)] for rank in range(n)]
         environment = os.environ | dict.fromkeys(THREADS, str(self.contestant.threads))
@@ -133,38 +130,8 @@ class Team:
     def end(self) -> None:
         """End all processes: by the end of the stream, and where that does not help, by signals."""
         self.dismiss()
-        # One that was still warming up does not listen, and need not be waited for. (A rank under mpirun is no child of
-        # this process: the signals reach it through its launcher.)
-        patience_s = PATIENCE_S if self.setup else 0.0
-        for signum in (signal.SIGTERM, signal.SIGKILL):
-            if self._all_ended(patience_s):
-                return
-            for process in self._started:
-                if process.poll() is None:
-                    os.killpg(process.pid, signum)
-            patience_s = PATIENCE_S
-        self._all_ended(PATIENCE_S)
-
-    def _all_ended(self, patience_s: float) -> bool:
-        try:
-            for process in self._started:
-                process.wait(patience_s)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+        # One that was still warming up does not listen, and need not be waited for.
+        end(self._started, PATIENCE_S if self.setup else 0.0)
 
     def _last_words(self) -> str:
-        lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
-        # Our own word counts most; then the first line of what Open MPI says between rulers; then a traceback's last.
-        own = [line for line in lines if line.startswith("error")]
-        launchers = [line for ruler, line in pairwise(lines) if set(ruler) == {"-"} and set(line) != {"-"}]
-        return next(iter(own or launchers or lines[-1:]), "its process ended without a word")
-
-
-def _mpirun() -> str:
-    """Return the launcher of this Python's environment, or the one of the PATH."""
-    beside = Path(sys.executable).parent
-    launcher = shutil.which("mpirun", path=f"{beside}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
-    if launcher is None:
-        raise RunError("mpirun is missing")
-    return launcher
+        return last_words(self._log.read_text(errors="replace"))

@@ -5,7 +5,6 @@ how it works once it is warm, and at each turn what it measured.
 """
 
 import json
-import resource
 import sys
 import traceback
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from dist_llm.benchmarking.channel import Channel
 from dist_llm.benchmarking.contestants import Contestant, long_context
 from dist_llm.config import Config, read_toml
 from dist_llm.parallel.comm import Comm
+from dist_llm.parallel.placement import peak_memory_bytes
 from dist_llm.parallel.program import run
 
 
@@ -30,7 +30,7 @@ def main(argv: list[str], comm: Comm) -> int:
         setup, turn = _prepare(task, rank, comm)
         channel.send({"setup": setup})
         while channel.receive():
-            channel.send(turn() | {"peak_memory_bytes": _peak_memory_bytes()})
+            channel.send(turn() | {"peak_memory_bytes": peak_memory_bytes()})
     except Exception as error:
         traceback.print_exc()
         first_line = next(iter(str(error).splitlines()), "")
@@ -56,11 +56,6 @@ def _prepare(task: dict[str, Any], rank: int, comm: Comm) -> tuple[str, Callable
     if contestant.kind == "jax":
         return jax_worker.prepare(contestant, config, steps)
     return torch_worker.prepare(contestant, config, steps, rank, task["meeting"])
-
-
-def _peak_memory_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # the one unit on which systems do not agree
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Which cores a rank uses, and how many BLAS threads it therefore runs."""
 
 import platform
+import resource
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -159,6 +161,12 @@ def place(comm: Comm, threads: int | None) -> Placement:
 def memory_bytes() -> int:
     """Return the resident memory of this process."""
     return psutil.Process().memory_info().rss
+
+
+def peak_memory_bytes() -> int:
+    """Return the most resident memory this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # the one unit on which systems do not agree
 
 
 def _warning(pool: _Pool, running: int) -> str:

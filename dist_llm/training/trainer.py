@@ -122,7 +122,7 @@ class Trainer:
             stopped = False
             while self.step < train.max_steps and not stopped:
                 start = time.perf_counter()
-                record, stopped = self._train_step(stop.received)
+                record, stopped = self.train_step(stop.received)
                 record["tokens_per_s"] = self.tokens_per_step / (time.perf_counter() - start)
                 record |= self.reduction.metrics()
                 progress.step(self.step, record["loss"], record["lr"], record["tokens_per_s"])
@@ -147,7 +147,7 @@ class Trainer:
                 metrics.close()
         return evaluation
 
-    def _train_step(self, stop_received: bool) -> tuple[dict[str, Any], bool]:
+    def train_step(self, stop_received: bool = False) -> tuple[dict[str, Any], bool]:
         """Take one step; return its metrics and whether any rank was asked to stop, the same on every rank."""
         reduction = self.reduction
         reduction.begin()

@@ -2,7 +2,8 @@ import pytest
 
 from dist_llm.benchmarking.contestants import choose, contestants
 from dist_llm.benchmarking.picture import draw
-from dist_llm.benchmarking.report import spread, summarize, text
+from dist_llm.benchmarking.report import summarize, text
+from dist_llm.benchmarking.spread import spread
 from dist_llm.errors import UserError
 
 EVERYONE = {c.name: c for c in contestants(cores=2, ranks=2)}
