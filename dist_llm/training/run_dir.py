@@ -43,7 +43,7 @@ def create_run_dir(run_dir: str | None) -> Path:
     check_run_dir_is_free(run_dir)
     try:
         if run_dir is None:
-            return _next_numbered()
+            return next_numbered("run")
         folder = Path(run_dir)
         folder.mkdir(parents=True, exist_ok=True)
         # Of two runs that start at the same time, the one that makes this file has the folder.
@@ -53,9 +53,10 @@ def create_run_dir(run_dir: str | None) -> Path:
         raise UserError(f"cannot create the run folder: {error}; choose another with --train.run_dir") from error
 
 
-def _next_numbered() -> Path:
+def next_numbered(kind: str) -> Path:
+    """Create and return the next free folder of a kind: ``runs/run-001``, ``runs/run-002``, ..."""
     for number in itertools.count(1):
-        folder = Path("runs") / f"run-{number:03d}"
+        folder = Path("runs") / f"{kind}-{number:03d}"
         with contextlib.suppress(FileExistsError):
             folder.mkdir(parents=True)
             return folder

@@ -1,0 +1,109 @@
+"""What is measured: points of so many ranks with so many threads, in series of a fixed batch or a growing one."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from dist_llm.errors import UserError
+
+MODES = ("strong", "weak")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A way to use cores.
+
+    Attributes
+    ----------
+    ranks : int
+    threads : int
+        BLAS threads of each rank.
+    """
+
+    ranks: int
+    threads: int
+
+    @property
+    def cores(self) -> int:
+        """Cores that are busy when each thread has one."""
+        return self.ranks * self.threads
+
+    def __str__(self) -> str:
+        return f"{self.ranks}x{self.threads}"
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points that are compared with each other.
+
+    Attributes
+    ----------
+    mode : str
+        ``strong``: the batch is the same for all points; ``weak``: it grows with the ranks.
+    sequences : int
+        Of the batch, over all ranks together (strong) or of each rank (weak).
+    points : tuple of Point
+        In the order of cores; the first is the one that speed-up is relative to.
+    left_out : tuple of Point
+        Those with more ranks than the batch has sequences.
+    """
+
+    mode: str
+    sequences: int
+    points: tuple[Point, ...]
+    left_out: tuple[Point, ...] = ()
+
+    def batch_size(self, point: Point) -> int:
+        """Return the sequences of a step over all ranks together."""
+        return self.sequences * (point.ranks if self.mode == "weak" else 1)
+
+
+def default_points(cores: int) -> list[Point]:
+    """Return 1, 2, 4, ... ranks of one thread up to all cores, and all cores in every other division."""
+    ranks = {1 << power for power in range(cores.bit_length())}
+    divisions = {Point(n, cores // n) for n in range(1, cores + 1) if cores % n == 0}
+    return in_order({Point(n, 1) for n in ranks} | divisions)
+
+
+def with_baselines(points: Iterable[Point]) -> list[Point]:
+    """Return the points and, for each number of cores among them, one process with as many threads."""
+    points = set(points)
+    return in_order(points | {Point(1, point.cores) for point in points})
+
+
+def in_order(points: Iterable[Point]) -> list[Point]:
+    """Sort by cores, and among points of as many cores by ranks."""
+    return sorted(points, key=lambda point: (point.cores, point.ranks))
+
+
+def parse_points(text: str) -> list[Point]:
+    """Turn ``1x1,2x1,1x2`` (ranks x threads) into points.
+
+    Raises
+    ------
+    UserError
+    """
+    points = []
+    for word in text.split(","):
+        if not re.fullmatch(r"\s*[1-9]\d{0,5}x[1-9]\d{0,5}\s*", word):
+            raise UserError(f"--points takes RANKSxTHREADS,RANKSxTHREADS such as 1x1,2x1,1x2, not {text!r}")
+        ranks, threads = word.split("x")
+        points.append(Point(int(ranks), int(threads)))
+    return points
+
+
+def make_series(mode: str, points: Sequence[Point], sequences: int) -> Series:
+    """Return the series of a mode; of a fixed batch every rank needs a sequence.
+
+    Raises
+    ------
+    UserError
+        No point is left.
+    """
+    chosen = [point for point in points if mode == "weak" or point.ranks <= sequences]
+    if not chosen:
+        raise UserError(
+            f"--points: all have more ranks than the {sequences} sequences of a batch; raise --train.batch_size, or "
+            "choose --mode weak"
+        )
+    return Series(mode, sequences, tuple(chosen), tuple(point for point in points if point not in chosen))
