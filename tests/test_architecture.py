@@ -19,7 +19,7 @@ ALLOWED = {
     "inference": {"model", "text"},
     "training": {"inference", "parallel", "data", "optim", "model", "text"},
     "benchmarking": {"training", "inference", "parallel", "data", "optim", "model", "text"},
-    "scalability": {"benchmarking", "training", "parallel", "data"},
+    "scalability": {"benchmarking", "training", "parallel", "data", "model"},
 }
 
 

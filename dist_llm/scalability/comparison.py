@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dist_llm.errors import UserError
-from dist_llm.scalability.sections import Row, Section
+from dist_llm.scalability.section import Row, Section
 
 FORMAT = 1
 ENVIRONMENT = ("host", "cpu", "usable_cores", "frequency_governor", "dist_llm", "python", "numpy", "blas")

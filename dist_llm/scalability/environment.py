@@ -34,6 +34,7 @@ def environment(placement: Placement, cores: int) -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": cpu_model(),
         "usable_cores": cores,
+        "local_cores": placement.threads,
         "affinity": list(placement.cores),
         "logical_cpus": psutil.cpu_count(),
         "cpu_quota": placement.quota,

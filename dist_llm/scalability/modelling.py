@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from dist_llm.config import Config
+from dist_llm.model.llama import count_parameters
 from dist_llm.scalability.cost_model import CostModel, Sample, fit_best
 from dist_llm.scalability.projection import (
     Cluster,
@@ -18,16 +19,36 @@ from dist_llm.scalability.projection import (
 from dist_llm.scalability.traffic import Traffic, traffic
 
 
-def calibration_sizes(config: Config, parameters: int) -> list[int]:
+@dataclass(frozen=True)
+class Calibration:
+    """What was timed on a number of ranks.
+
+    Attributes
+    ----------
+    samples : list of Sample
+        Of the reduction's operation; none on a single rank.
+    add_s_per_byte : float
+        Of the addition of arrays.
+    mpi : str
+        The MPI library.
+    """
+
+    samples: list[Sample]
+    add_s_per_byte: float
+    mpi: str
+
+
+def calibration_sizes(config: Config) -> list[int]:
     """Return the bytes of the operations to be timed, from small ones to those of this model, each a multiple of 4."""
+    assert config.model.vocab_size is not None
+    parameters = count_parameters(config.model, config.model.vocab_size)
     message = traffic(config.parallel, parameters).message_bytes
     return sorted({1 << 10, 1 << 13, 1 << 16, 1 << 19, -(-message // 4) * 4, -(-message // 16) * 4})
 
 
 def communication_model(
     series: Sequence[Mapping[str, Any]],
-    calibrations: Mapping[int, Mapping[str, Any]],
-    sizes_bytes: Sequence[int],
+    calibrations: Mapping[int, Calibration],
     config: Config,
     parameters: int,
     weak_sequences: int,
@@ -40,7 +61,7 @@ def communication_model(
     series : sequence of dict
         As of `analysis.summarize`.
     calibrations : mapping
-        By number of ranks, the answers of jobs that timed operations of `sizes_bytes`.
+        By number of ranks.
     weak_sequences : int
         Per rank, of weak scaling.
     networks : sequence of Network
@@ -55,18 +76,13 @@ def communication_model(
     if not points or not calibrations:
         return None
     sends = traffic(config.parallel, parameters)
-    samples = [
-        Sample(ranks, n_bytes, seconds)
-        for ranks, answer in calibrations.items()
-        if ranks > 1
-        for n_bytes, seconds in zip(sizes_bytes, answer["seconds"], strict=True)
-    ]
+    samples = [sample for calibration in calibrations.values() for sample in calibration.samples]
     largest = calibrations[max(calibrations)]
-    ring_is_set = largest["mpi"].startswith("Open MPI")
+    ring_is_set = largest.mpi.startswith("Open MPI")
     if samples:
-        cost, errors = fit_best(samples, sends, largest["add_s_per_byte"], ring_is_set)
+        cost, errors = fit_best(samples, sends, largest.add_s_per_byte, ring_is_set)
     else:
-        cost, errors = CostModel("ring", 0.0, 0.0, largest["add_s_per_byte"]), []
+        cost, errors = CostModel("ring", 0.0, 0.0, largest.add_s_per_byte), []
     # What fills the cores, and of that what has most ranks: a host as it would be in a cluster.
     _, base = max(points, key=lambda pair: (pair[1]["cores"], pair[1]["ranks"]))
     per_host = math.ceil(base["ranks"] / base["hosts"])
@@ -107,21 +123,30 @@ def _is_comparable(series: Mapping[str, Any], p: Mapping[str, Any]) -> bool:
 def _validate(
     series: Mapping[str, Any], p: Mapping[str, Any], sends: Traffic, cost: CostModel, config: Config
 ) -> dict[str, Any]:
-    """Predict a point from the reference and the model, and compare."""
+    """Predict a point from the reference and the model, and compare.
+
+    What is waited for lies between the least and the most that overlap leaves; the ``error`` is that of the nearer end,
+    and zero in between.
+    """
     work = Work.of(series["points"][0], config.train.micro_batch_size)
     sequences = math.ceil(p["batch_size"] / p["ranks"])
-    total_s = communication_s(sends, cost, p["ranks"], 1)
-    waited_s = least_exposed_s(sends, total_s, work.window_s(sequences))
+    most_s = communication_s(sends, cost, p["ranks"], 1)
+    least_s = least_exposed_s(sends, most_s, work.window_s(sequences))
     # Inside a host communication is work of the cores, and takes its time also where nobody waits for it.
-    step_s = work.step_s(sequences) + (total_s if p["hosts"] == 1 else waited_s)
-    measured_s = p["seconds"]["communication"]
+    added_s = (most_s, most_s) if p["hosts"] == 1 else (least_s, most_s)
+    predicted_s = [work.step_s(sequences) + communication for communication in added_s]
     return {
         "mode": series["mode"],
         "point": p["point"],
-        "communication_measured_s": measured_s,
-        "communication_predicted_s": waited_s,
-        "communication_error": waited_s / measured_s - 1 if measured_s else 0.0,
-        "step_measured_s": p["step_s"],
-        "step_predicted_s": step_s,
-        "step_error": step_s / p["step_s"] - 1,
+        "communication": _compared(p["seconds"]["communication"], [least_s, most_s]),
+        "step": _compared(p["step_s"], predicted_s),
+    }
+
+
+def _compared(measured_s: float, predicted_s: Sequence[float]) -> dict[str, Any]:
+    nearest = min(max(measured_s, predicted_s[0]), predicted_s[1])
+    return {
+        "measured_s": measured_s,
+        "predicted_s": list(predicted_s),
+        "error": nearest / measured_s - 1 if measured_s else 0.0,
     }

@@ -4,7 +4,7 @@ import html
 import re
 from collections.abc import Sequence
 
-from dist_llm.scalability.sections import Row, Section
+from dist_llm.scalability.section import Row, Section
 
 STYLE = """
 :root { color-scheme: light; }
