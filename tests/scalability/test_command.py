@@ -1,0 +1,227 @@
+"""The command as a user starts it, on a model so small that only its ways are measured, not its speed."""
+
+import importlib.util
+import json
+import signal
+from dataclasses import asdict
+
+import psutil
+import pytest
+
+from dist_llm.config import Config
+from dist_llm.data.prepare import prepare
+from dist_llm.scalability.job import WARM_UP_STEPS
+from dist_llm.scalability.launch import choose_launcher
+from dist_llm.scalability.points import Point
+
+SHAPE = {"dim": 16, "n_layers": 2, "n_heads": 2, "ffn_dim": 24, "max_seq_len": 16}
+TINY = [*(f"--model.{key}={value}" for key, value in SHAPE.items()), "--data.tokenizer=byte", "--train.batch_size=6"]
+FAST = ["--quick", "--seconds=0.05"]
+
+
+@pytest.fixture
+def scaling(start, text_file, tmp_path):
+    """``scaling("--points=1x1,2x1", ...)`` starts the command on the tiny configuration in tmp_path."""
+
+    def scaling(*arguments: str, **changes: str):
+        where = [f"--data.path={text_file}", f"--data.cache_dir={tmp_path / 'cache'}"]
+        return start(0, "-u", "-m", "dist_llm.scaling", *TINY, *where, *arguments, **changes)
+
+    return scaling
+
+
+def jobs(folder) -> list[int]:
+    """The processes of measurements that were started from this folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if "dist_llm.scalability.job" in process.cmdline() and process.cwd() == str(folder):
+                found.append(process.pid)
+        except psutil.Error:  # it has ended meanwhile, or is none of ours
+            continue
+    return found
+
+
+@pytest.mark.mpirun
+def test_quick_from_end_to_end_at_one_and_two_ranks(scaling, tmp_path):
+    result = scaling(*FAST, "--points=1x1,2x1", "--network=25,10", "--out=report").wait()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert jobs(tmp_path) == []
+    folder = tmp_path / "report"
+    report = json.loads((folder / "scaling.json").read_text())
+    strong, weak = report["series"]
+    assert (strong["mode"], weak["mode"]) == ("strong", "weak")
+    # One process with two threads has joined: it is the baseline of two ranks.
+    assert [p["point"] for p in strong["points"]] == ["1x1", "1x2", "2x1"]
+    assert [p["batch_size"] for p in weak["points"]] == [6, 6, 12]
+    # Seven jobs' worth of points, of which two are one and the same in both series.
+    assert len(report["runs"]) == 3 * 4
+    assert strong["losses"]["equal"] is True
+    assert strong["losses"]["step"] >= WARM_UP_STEPS + 2
+    for series in report["series"]:
+        for p in series["points"]:
+            assert len(p["tokens_per_s"]["rounds"]) == 3
+            assert sum(p["seconds"].values()) == pytest.approx(p["step_s"], rel=0.5)
+            assert p["seconds"]["compute"] > 0
+            assert (p["bytes_sent"] > 0) == (p["ranks"] == 2)
+            assert len(p["peak_memory_bytes"]) == p["ranks"]
+            assert min(p["peak_memory_bytes"]) > 1e7
+    assert [(v["mode"], v["point"]) for v in report["communication"]["validation"]] == [
+        ("strong", "2x1"), ("weak", "2x1"),
+    ]  # fmt: skip
+    assert [p["network"] for p in report["communication"]["projections"]] == ["25 us, 10 Gbit/s"]
+    assert report["mpi"]
+    page = (folder / "report.html").read_text()
+    for p in strong["points"] + weak["points"]:
+        for place in (page, result.stdout, (folder / "scaling.csv").read_text().replace(".", "")):
+            number = f"{p['tokens_per_s']['median']:,.0f}"
+            assert number in place or str(p["tokens_per_s"]["median"]).replace(".", "") in place
+    assert report["verdict"][0] in result.stdout
+    assert (folder / "scaling.png").exists() == (importlib.util.find_spec("matplotlib") is not None)
+
+
+@pytest.mark.mpirun
+def test_what_is_measured_is_what_trains(run, train_arguments, text_file, tmp_path):
+    data = {"path": str(text_file), "cache_dir": str(tmp_path / "cache"), "tokenizer": "byte"}
+    config = Config().replace(
+        {
+            "model": SHAPE | {"vocab_size": 257},
+            "data": data,
+            "train": {"batch_size": 7},
+            "optim": {"warmup_steps": 5, "schedule": "constant"},
+        }
+    )
+    config = config.replace({"data": {"shards": str(prepare(config.data))}, "parallel": {"threads": 1}})
+    task = {"work": "training", "config": asdict(config), "steps": 4, "seconds": 0.0}
+    trained = run(2, *train_arguments("run", "--train.max_steps=6", "--optim.schedule=constant"))
+    assert trained.returncode == 0, trained.stderr
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    for ranks in (1, 2, 3, 4):
+        answer = choose_launcher(None).measure(Point(ranks, 1), task)
+        assert (answer["steps"], len(answer["ranks"])) == (4, ranks)
+        assert answer["losses"] == pytest.approx(losses, rel=1e-12 if ranks == 2 else 1e-6)
+
+
+@pytest.mark.mpirun
+@pytest.mark.parametrize("reduction", ["local", "deterministic"])
+def test_other_reductions(scaling, tmp_path, reduction):
+    how = [f"--parallel.reduction={reduction}", *["--parallel.local_steps=4"] * (reduction == "local")]
+    result = scaling(*FAST, "--mode=strong", "--points=2x1", "--repeats=1", *how, "--out=report").wait()
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = json.loads((tmp_path / "report/scaling.json").read_text())
+    (series,) = report["series"]
+    assert series["losses"]["equal"] is (None if reduction == "local" else True)
+    if reduction == "local":
+        for measured in report["runs"]:
+            assert measured["steps"] % 4 == 0
+            assert (len(measured["losses"]) - measured["steps"]) % 4 == 0
+        two = next(p for p in series["points"] if p["ranks"] == 2)
+        # A meeting every fourth step sends a quarter of what one would in each.
+        assert 0 < two["bytes_sent"] < 4 * report["parameters"]
+
+
+@pytest.mark.mpirun
+def test_ctrl_c_reports_what_there_is_and_leaves_no_job(scaling, tmp_path):
+    job = scaling("--seconds=0.05", "--steps=2", "--repeats=1000", "--points=1x1,2x1", "--mode=strong", "--out=report")
+    for line in job.process.stdout:
+        if line.startswith("round 2"):
+            break
+    job.process.send_signal(signal.SIGINT)
+    result = job.wait()
+    assert (result.returncode, result.stderr) == (130, "interrupted\n")
+    assert "an interrupted measurement" in result.stdout
+    assert json.loads((tmp_path / "report/scaling.json").read_text())["series"][0]["points"]
+    assert jobs(tmp_path) == []
+
+
+@pytest.mark.mpirun
+def test_ctrl_c_before_the_first_run_leaves_nothing(scaling, tmp_path):
+    job = scaling("--points=2x1")
+    for line in job.process.stdout:
+        if line.startswith("timing"):
+            break
+    job.process.send_signal(signal.SIGINT)
+    result = job.wait()
+    assert (result.returncode, result.stderr) == (130, "interrupted\n")
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+@pytest.mark.mpirun
+def test_a_killed_job_is_a_point_that_is_missing(scaling, tmp_path):
+    job = scaling("--seconds=1", "--steps=2", "--repeats=3", "--points=1x1,2x1", "--mode=strong", "--out=report")
+    for line in job.process.stdout:
+        if line.startswith("round 2 of 3: 2x1"):  # backwards: 1x2 is next, then 1x1
+            break
+    while not (found := jobs(tmp_path)):
+        pass
+    psutil.Process(found[0]).kill()
+    result = job.wait()
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: the report is not complete: 1x2: ")
+    report = json.loads((tmp_path / "report/scaling.json").read_text())
+    assert list(report["failures"]) == ["1x2"]
+    by_point = {p["point"]: p["runs"] for p in report["series"][0]["points"]}
+    assert by_point == {"1x1": 3, "1x2": 1, "2x1": 3}
+    assert report["warnings"][0].startswith("1x2 failed and is missing")
+
+
+@pytest.mark.mpirun
+def test_set_beside_an_older_report(scaling, tmp_path):
+    arguments = [*FAST, "--points=1x1", "--mode=strong", "--repeats=1"]
+    assert scaling(*arguments).wait().returncode == 0
+    old = tmp_path / "runs/scaling-001/scaling.json"
+    result = scaling(*arguments, "--compare", str(old)).wait()
+    assert result.returncode == 0, result.stderr
+    assert "two reports side by side" in result.stdout
+    assert "two reports side by side" in (tmp_path / "runs/scaling-002/report.html").read_text()
+    result = scaling("--compare", str(old), str(tmp_path / "runs/scaling-002"), "--out=both").wait()
+    assert result.returncode == 0, result.stderr
+    assert "strong 1x1" in result.stdout
+    assert "round 1" not in result.stdout
+    assert "strong 1x1" in (tmp_path / "both/comparison.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--points=1y1"], "--points takes RANKSxTHREADS,RANKSxTHREADS such as 1x1,2x1,1x2, not '1y1'"),
+        (
+            ["--points=9x1", "--mode=strong", "--train.batch_size=0"],
+            "train.batch_size must be above 0, not 0",
+        ),
+        (
+            ["--network=fast"],
+            "argument --network: takes a latency in us and a rate in Gbit/s, such as 25,10, not 'fast' (--help lists "
+            "the options)",
+        ),
+        (
+            ["--network=25,0"],
+            "argument --network: takes a latency in us and a rate in Gbit/s, such as 25,10, not '25,0' (--help lists "
+            "the options)",
+        ),
+        (
+            ["--seconds=-1"],
+            "argument --seconds: takes a number of seconds from 0 on, not '-1' (--help lists the options)",
+        ),
+        (["--launcher=no-such"], "--launcher: there is no program 'no-such'"),
+        (
+            ["--parallel.threads=2"],
+            "the threads of a rank are part of a point: leave --parallel.threads out, see --points",
+        ),
+        (["--compare=gone.json"], "cannot read the report gone.json: No such file or directory"),
+        (["--out=file/x"], "--out: cannot make the folder file/x: Not a directory"),
+        (["--model.vocab_size=9"], "model.vocab_size=9 is less than the tokenizer's 257"),
+    ],
+)
+def test_mistakes_are_one_line(scaling, tmp_path, options, message):
+    (tmp_path / "file").touch()
+    result = scaling(*options).wait()
+    assert (result.returncode, result.stderr) == (2, f"error: {message}\n")
+
+
+@pytest.mark.mpirun
+def test_not_under_mpirun(run):
+    result = run(2, "-m", "dist_llm.scaling")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: scaling starts mpirun itself: start it without\n")
+    assert result.stderr.count("error:") == 1

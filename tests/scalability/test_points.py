@@ -1,0 +1,43 @@
+import pytest
+
+from dist_llm.errors import UserError
+from dist_llm.scalability.points import Point, default_points, make_series, parse_points, with_baselines
+
+
+def names(points) -> str:
+    return " ".join(map(str, points))
+
+
+@pytest.mark.parametrize(
+    ("cores", "expected"),
+    [
+        (1, "1x1"),
+        (2, "1x1 1x2 2x1"),
+        (6, "1x1 2x1 4x1 1x6 2x3 3x2 6x1"),
+        (8, "1x1 2x1 4x1 1x8 2x4 4x2 8x1"),
+    ],
+)
+def test_default_points(cores, expected):
+    assert names(default_points(cores)) == expected
+
+
+def test_each_number_of_cores_gets_its_process_of_threads():
+    assert names(with_baselines(parse_points("4x2, 3x1,1x1"))) == "1x1 1x3 3x1 1x8 4x2"
+
+
+@pytest.mark.parametrize("text", ["", "2", "2x", "0x1", "1x1,", "2x1;1x1", "-1x2", "1x1x1"])
+def test_what_is_no_point(text):
+    with pytest.raises(UserError, match="--points takes RANKSxTHREADS"):
+        parse_points(text)
+
+
+def test_batches_and_what_is_left_out():
+    points = default_points(8)
+    strong, weak = make_series("strong", points, 4), make_series("weak", points, 4)
+    assert names(strong.points) == "1x1 2x1 4x1 1x8 2x4 4x2"
+    assert names(strong.left_out) == "8x1"
+    assert {strong.batch_size(p) for p in strong.points} == {4}
+    assert names(weak.points) == names(points)
+    assert [weak.batch_size(Point(*p)) for p in ((1, 8), (2, 4), (8, 1))] == [4, 8, 32]
+    with pytest.raises(UserError, match="more ranks than the 2 sequences"):
+        make_series("strong", [Point(4, 1)], 2)
