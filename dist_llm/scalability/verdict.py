@@ -91,10 +91,11 @@ def _machine(environment: dict[str, Any]) -> Iterator[str]:
 def _points_to_repeat(report: dict[str, Any]) -> Iterator[str]:
     points: dict[str, None] = {}
     for series in report["series"]:
-        for p in series["points"]:
-            if p["repeat"]:
-                yield f"{series['mode']} {p['point']} must be repeated: {p['repeat']}"
-                points[series["reference"]] = points[p["point"]] = None
+        doubtful = [p for p in series["points"] if p["repeat"]]
+        if doubtful:
+            reasons = ", ".join(f"{p['point']} ({p['repeat']})" for p in doubtful)
+            yield f"{series['mode']} scaling: to be repeated: {reasons}"
+            points |= dict.fromkeys([series["reference"], *(p["point"] for p in doubtful)])
     if points:
         yield f"measure them again, with their reference, by --points {','.join(points)} on a quiet machine"
 

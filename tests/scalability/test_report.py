@@ -46,7 +46,7 @@ def test_losses_that_differ_are_a_warning_with_all_numbers():
 def test_what_must_be_repeated_is_named_with_the_option():
     measured = runs({"1x1": 1.0}, (1, 1, 1)) + runs({"2x1": 0.5}, (1, 1, 1), disturbance=0.5)
     assert report(measured, points="1x1,2x1")["warnings"] == [
-        "strong 2x1 must be repeated: other work disturbed 3 of 3 runs",
+        "strong scaling: to be repeated: 2x1 (other work disturbed 3 of 3 runs)",
         "measure them again, with their reference, by --points 1x1,2x1 on a quiet machine",
     ]
 
