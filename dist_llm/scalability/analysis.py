@@ -58,7 +58,7 @@ class Run:
 def summarize(
     series: Series,
     runs: Sequence[Run],
-    peak_flops: Callable[[int, int], float],
+    peak_flops: Callable[[int], float],
     config: Config,
     flops_per_token: int,
 ) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def summarize(
     runs : sequence of Run
         Of any series; a point that has none here has failed.
     peak_flops : callable
-        The peak of so many cores in a round, per second: ``peak_flops(cores, round)``.
+        The peak of so many cores, per second.
     config : Config
 
     Returns
@@ -125,7 +125,7 @@ def summarize(
                 "karp_flatt": karp_flatt(relative_cores, speed_up["median"])
                 if speed_up and relative_cores > 1 and not oversubscribed
                 else None,
-                "mfu": spread([speeds[point][r] * flops_per_token / peak_flops(point.cores, r) for r in rounds]),
+                "mfu": spread([speeds[point][r] * flops_per_token / peak_flops(point.cores) for r in rounds]),
                 "step_s": median(a["seconds"] / a["steps"] for a in answers),
                 "seconds": {phase: median(_per_step(a, phase) for a in answers) for phase in PHASES},
                 "backward_s": median(mean(r["backward_s"] for r in a["ranks"]) / a["steps"] for a in answers),

@@ -167,8 +167,8 @@ def _method(report: dict[str, Any]) -> Section:
             f"model from its start: {m['warm_up_steps']} steps to warm up, then at least {m['steps']} steps and "
             f"{m['seconds']:g} s, measured by the slowest rank. Figures are medians over rounds, with least and most; "
             "speed-ups are taken within a round. Efficiency = speed-up / cores, relative to the reference.",
-            f"MFU = tokens/s x FLOPs per token / peak of the cores used; FLOPs per token = {FORMULA} = "
-            f"{report['flops_per_token'] / 1e6:.2f} million",
+            f"MFU = tokens/s x FLOPs per token / peak of the cores used, the best of all rounds; FLOPs per token = "
+            f"{FORMULA} = {report['flops_per_token'] / 1e6:.2f} million",
             f"reduction: {report['config']['parallel']['reduction']}, wire "
             f"{report['config']['parallel']['wire']}; {report['parameters']:,} parameters",
             f"command: {report['command']}",

@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -120,12 +120,13 @@ class Study:
             "launcher": shlex.join(self.launcher.words) or "no launcher",
         }
 
-    def peak_flops(self, cores: int, number: int) -> float:
-        """Return the peak of so many cores, as of a round, in operations per second; other hosts are like this one."""
-        peaks: Mapping[str, float] = self.peaks[number]
-        if cores < self.placement.threads or self.placement.threads == 1:
-            return 1e9 * cores * peaks["one_core"]
-        return 1e9 * peaks["all_cores"] * cores / self.placement.threads
+    def peak_flops(self, cores: int) -> float:
+        """Return the peak of so many cores, the best of all rounds, in operations per second; all hosts being alike."""
+        best = {key: max(peaks[key] for peaks in self.peaks) for key in self.peaks[0]}
+        local_cores = self.placement.threads
+        if cores < local_cores or local_cores == 1:
+            return 1e9 * cores * best["one_core"]
+        return 1e9 * best["all_cores"] * cores / local_cores
 
 
 def say(line: str) -> None:

@@ -1,9 +1,10 @@
 """The first lines of a report: what was found, and what stands against believing it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 PRESENTLY_BUSY = 0.05  # of the usable cores' time before the first run
+UNSTEADY = 0.1  # between the peaks of the rounds
 
 
 def verdict(report: dict[str, Any]) -> list[str]:
@@ -50,6 +51,7 @@ def warnings(report: dict[str, Any]) -> list[str]:
         *_failures(report),
         *_losses(report),
         *_machine(report["environment"]),
+        *_peaks(report["peaks"]),
         *_points_to_repeat(report),
         *_oversubscribed(report),
     ]
@@ -86,6 +88,17 @@ def _machine(environment: dict[str, Any]) -> Iterator[str]:
             f"the cores' frequency is set by '{governor}' and may change from run to run: "
             "cpupower frequency-set -g performance keeps it"
         )
+
+
+def _peaks(peaks: Sequence[dict[str, float]]) -> Iterator[str]:
+    """Neighbours on the same hardware are not in any statistics of this system, but in what it can do."""
+    for key, cores in (("one_core", "one core"), ("all_cores", "all cores")):
+        least, most = (extreme(peak[key] for peak in peaks) for extreme in (min, max))
+        if least < (1 - UNSTEADY) * most:
+            yield (
+                f"the machine itself was not steady: between rounds, matrix products on {cores} reached "
+                f"{least:.0f} to {most:.0f} GFLOP/s; something outside of this system shares its hardware"
+            )
 
 
 def _points_to_repeat(report: dict[str, Any]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from dist_llm.scalability.model_sections import model_sections
 from dist_llm.scalability.picture import draw
 from dist_llm.scalability.report import write_report
 from dist_llm.scalability.section import Section
+from dist_llm.scalability.verdict import warnings
 from tests.scalability.synthetic import STRONG, report, runs
 
 
@@ -49,6 +50,21 @@ def test_what_must_be_repeated_is_named_with_the_option():
         "strong scaling: to be repeated: 2x1 (other work disturbed 3 of 3 runs)",
         "measure them again, with their reference, by --points 1x1,2x1 on a quiet machine",
     ]
+
+
+def test_what_the_machine_itself_does_to_the_figures():
+    made = report(runs({"1x1": 1.0, "2x1": 0.5}, slow=(1, 1, 1)), points="1x1,2x1")
+    assert made["warnings"] == []
+    made["environment"] |= {"busy_before": [0.9, 0.1, 0.0, 0.0], "frequency_governor": "powersave"}
+    made["environment"]["others_before"] = [{"name": "stress", "pid": 1, "cores": 0.9}]
+    made["peaks"][1]["all_cores"] = 190.0
+    busy, governor, peak = warnings(made)
+    assert (
+        busy
+        == "before the first run the cores were 25 % busy with stress (0.9 cores): end other work and measure again"
+    )
+    assert governor.startswith("the cores' frequency is set by 'powersave'")
+    assert "on all cores reached 190 to 370 GFLOP/s" in peak
 
 
 def test_the_model_reproduces_what_it_was_made_from():
