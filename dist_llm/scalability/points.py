@@ -72,8 +72,8 @@ def with_baselines(points: Iterable[Point]) -> list[Point]:
 
 
 def in_order(points: Iterable[Point]) -> list[Point]:
-    """Sort by cores, and among points of as many cores by ranks."""
-    return sorted(points, key=lambda point: (point.cores, point.ranks))
+    """Sort by cores; among points of as many cores, the one of most ranks comes first."""
+    return sorted(points, key=lambda point: (point.cores, -point.ranks))
 
 
 def parse_points(text: str) -> list[Point]:
