@@ -105,7 +105,7 @@ def _times(measured: Sequence[dict[str, Any]]) -> Section:
                 (
                     f"{series['mode']} {p['point']}",
                     f"{1e3 * p['step_s']:,.1f}",
-                    *(f"{100 * p['shares'][phase]:.1f}" for phase in PHASES),
+                    *(f"{100 * p['shares'][phase]:.2f}" for phase in PHASES),
                     f"{1e3 * per_sequence_s:,.2f}",
                 )
             )

@@ -49,12 +49,18 @@ def _counted(series: dict[str, Any], several_ranks: bool) -> list[dict[str, Any]
     return [p for p in counted if p["ranks"] == 1]
 
 
-def _lines(axes: Any, series: dict[str, Any], key: str, factor: float, annotate: str) -> None:
+def _drawn(measured: list[dict[str, Any]]) -> list[tuple[dict[str, Any], bool]]:
+    """Return the series, and of each whether its single processes are others than those of the one before."""
+    batches = [series["sequences"] for series in measured]
+    return [(series, batches.index(batches[i]) == i) for i, series in enumerate(measured)]
+
+
+def _lines(axes: Any, series: dict[str, Any], key: str, factor: float, annotate: str, alone: bool) -> None:
     first, mode = series["points"][0], series["mode"]
     threads = f"ranks of {first['threads']} thread{'s' * (first['threads'] > 1)}"
     for several, style, name in ((True, "o-", threads), (False, "s--", "one process, BLAS threads")):
         points = _counted(series, several)
-        if len(points) < 2:
+        if len(points) < 2 or not (several or alone):
             continue
         cores = [p["cores"] for p in points]
         medians = [factor * p[key]["median"] for p in points]
@@ -69,14 +75,12 @@ def _lines(axes: Any, series: dict[str, Any], key: str, factor: float, annotate:
             color=COLORS[mode],
             alpha=alpha,
             capsize=3,
-            label=f"{mode}, {name}",
+            label=f"{mode}, {name}" if several else name,
         )
         if several:
-            dy = 8 if mode == "strong" else -16
+            dy = 3 if mode == "strong" else -11
             for x, y in list(zip(cores, medians, strict=True))[1:]:
-                axes.annotate(
-                    format(y, annotate), (x, y), (-6, dy), textcoords="offset points", ha="right", color=COLORS[mode]
-                )
+                axes.annotate(format(y, annotate), (x, y), (7, dy), textcoords="offset points", color=COLORS[mode])
 
 
 def _on_cores(axes: Any, measured: list[dict[str, Any]]) -> list[int]:
@@ -84,6 +88,7 @@ def _on_cores(axes: Any, measured: list[dict[str, Any]]) -> list[int]:
     axes.set_xscale("log", base=2)
     axes.set_xticks(cores, [str(n) for n in cores])
     axes.minorticks_off()
+    axes.margins(x=0.12)
     axes.set_xlabel("cores in use (ranks x threads)")
     axes.grid(alpha=0.3)
     return cores
@@ -93,8 +98,8 @@ def _speed_ups(axes: Any, measured: list[dict[str, Any]]) -> None:
     cores = _on_cores(axes, measured)
     base = measured[0]["points"][0]["cores"]
     axes.plot(cores, [n / base for n in cores], ":", color="black", label="ideal")
-    for series in measured:
-        _lines(axes, series, "speed_up", 1, ".2f")
+    for series, alone in _drawn(measured):
+        _lines(axes, series, "speed_up", 1, ".2f", alone)
     axes.set_yscale("log", base=2)
     axes.set_yticks([n / base for n in cores], [f"{n / base:g}" for n in cores])
     axes.minorticks_off()
@@ -105,9 +110,9 @@ def _speed_ups(axes: Any, measured: list[dict[str, Any]]) -> None:
 def _efficiencies(axes: Any, measured: list[dict[str, Any]]) -> None:
     _on_cores(axes, measured)
     axes.axhline(100, linestyle=":", color="black")
-    for series in measured:
-        _lines(axes, series, "efficiency", 100, ".1f")
-    axes.set_ylim(bottom=0)
+    for series, alone in _drawn(measured):
+        _lines(axes, series, "efficiency", 100, ".1f", alone)
+    axes.set_ylim(0, max(110, axes.get_ylim()[1]))
     axes.set_title("efficiency, %", loc="left")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower left")
