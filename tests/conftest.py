@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -35,6 +36,18 @@ def environment(**changes: str) -> dict[str, str]:
 def find_mpirun() -> str | None:
     """The launcher of this Python's environment, or else of the PATH."""
     return shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+
+
+def processes_of(module: str, folder: Path) -> list[int]:
+    """The running processes of ``python -m module`` that were started from this folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if module in process.cmdline() and process.cwd() == str(folder):
+                found.append(process.pid)
+        except psutil.Error:  # it has ended meanwhile, or is none of ours
+            continue
+    return found
 
 
 class Job:

@@ -97,43 +97,18 @@ def summarize(
     points = []
     for point, rounds in chosen.items():
         assert reference is not None
-        answers = [run.answer for run in rounds.values()]
-        speed_up = ratio(point, reference)
-        relative_cores = point.cores / reference.cores
-        oversubscribed = any(run.oversubscribed for run in rounds.values())
-        placements = [rank["placement"] for rank in answers[0]["ranks"]]
-        speed = spread([speeds[point][r] for r in rounds])
+        speed_up, relative_cores = ratio(point, reference), point.cores / reference.cores
+        measured = _measured(point, list(rounds.values()), series.batch_size(point), seq_len)
+        judged = relative_cores > 1 and not measured["oversubscribed"]
+        flops = [flops_per_token * speed for speed in speeds[point].values()]
         points.append(
-            {
-                "point": str(point),
-                "ranks": point.ranks,
-                "threads": point.threads,
-                "cores": point.cores,
-                "hosts": len({placement["host"] for placement in placements}),
-                "binding": ", ".join(sorted({placement["bound_by"] or "not bound" for placement in placements})),
-                "oversubscribed": oversubscribed,
-                "batch_size": series.batch_size(point),
-                "tokens_per_step": series.batch_size(point) * seq_len,
-                "runs": len(answers),
-                "disturbed_runs": sum(run.disturbed for run in rounds.values()),
-                "disturbance": {key: max(a["disturbance"][key] for a in answers) for key in answers[0]["disturbance"]},
-                "repeat": _must_be_repeated(list(rounds.values()), speed),
-                "tokens_per_s": speed,
+            measured
+            | {
                 "speed_up": speed_up,
-                "efficiency": _scaled(speed_up, 1 / relative_cores),
+                "efficiency": speed_up and spread([s / relative_cores for s in speed_up["rounds"]]),
                 "to_one_process": ratio(point, Point(1, point.cores)),
-                "karp_flatt": karp_flatt(relative_cores, speed_up["median"])
-                if speed_up and relative_cores > 1 and not oversubscribed
-                else None,
-                "mfu": spread([speeds[point][r] * flops_per_token / peak_flops(point.cores) for r in rounds]),
-                "step_s": median(a["seconds"] / a["steps"] for a in answers),
-                "seconds": {phase: median(_per_step(a, phase) for a in answers) for phase in PHASES},
-                "backward_s": median(mean(r["backward_s"] for r in a["ranks"]) / a["steps"] for a in answers),
-                "shares": {phase: median(_share(a, phase) for a in answers) for phase in PHASES},
-                "peak_memory_bytes": [
-                    max(a["ranks"][rank]["peak_memory_bytes"] for a in answers) for rank in range(point.ranks)
-                ],
-                "bytes_sent": mean(r["bytes_sent"] / a["steps"] for a in answers for r in a["ranks"]),
+                "karp_flatt": karp_flatt(relative_cores, speed_up["median"]) if speed_up and judged else None,
+                "mfu": spread([f / peak_flops(point.cores) for f in flops]),
             }
         )
     result = {
@@ -183,6 +158,37 @@ def compare_losses(points: Sequence[dict[int, Run]], config: Config) -> dict[str
     return result
 
 
+def _measured(point: Point, runs: Sequence[Run], batch_size: int, seq_len: int) -> dict[str, Any]:
+    """Return the figures of a point that need no other point."""
+    answers = [run.answer for run in runs]
+    placements = [rank["placement"] for rank in answers[0]["ranks"]]
+    speed = spread([run.tokens_per_s(seq_len) for run in runs])
+    return {
+        "point": str(point),
+        "ranks": point.ranks,
+        "threads": point.threads,
+        "cores": point.cores,
+        "hosts": len({placement["host"] for placement in placements}),
+        "binding": ", ".join(sorted({placement["bound_by"] or "not bound" for placement in placements})),
+        "oversubscribed": any(run.oversubscribed for run in runs),
+        "batch_size": batch_size,
+        "tokens_per_step": batch_size * seq_len,
+        "runs": len(runs),
+        "disturbed_runs": sum(run.disturbed for run in runs),
+        "disturbance": {key: max(a["disturbance"][key] for a in answers) for key in answers[0]["disturbance"]},
+        "repeat": _must_be_repeated(runs, speed),
+        "tokens_per_s": speed,
+        "step_s": median(a["seconds"] / a["steps"] for a in answers),
+        "seconds": {phase: median(_per_step(a, phase) for a in answers) for phase in PHASES},
+        "backward_s": median(mean(r["backward_s"] for r in a["ranks"]) / a["steps"] for a in answers),
+        "shares": {phase: median(_share(a, phase) for a in answers) for phase in PHASES},
+        "peak_memory_bytes": [
+            max(a["ranks"][rank]["peak_memory_bytes"] for a in answers) for rank in range(point.ranks)
+        ],
+        "bytes_sent": mean(r["bytes_sent"] / a["steps"] for a in answers for r in a["ranks"]),
+    }
+
+
 def _must_be_repeated(runs: Sequence[Run], speed: dict[str, Any]) -> str:
     """Return why a point's figures are not to be trusted; "" if they are."""
     disturbed = sum(run.disturbed for run in runs)
@@ -191,10 +197,6 @@ def _must_be_repeated(runs: Sequence[Run], speed: dict[str, Any]) -> str:
     if (width := (speed["max"] - speed["min"]) / speed["median"]) > WIDE:
         return f"the runs are {100 * width:.0f} % apart"
     return ""
-
-
-def _scaled(values: dict[str, Any] | None, factor: float) -> dict[str, Any] | None:
-    return values and spread([factor * value for value in values["rounds"]])
 
 
 def _per_step(answer: dict[str, Any], phase: str) -> float:

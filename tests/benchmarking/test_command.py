@@ -8,19 +8,13 @@ import time
 import psutil
 import pytest
 
+from tests.conftest import processes_of
+
 TINY = ["--model.dim=16", "--model.n_layers=1", "--model.n_heads=2", "--model.ffn_dim=24", "--model.max_seq_len=8"]
 
 
 def workers(folder) -> list[int]:
-    """The processes of contestants that were started from this folder."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if "dist_llm.benchmarking.worker" in process.cmdline() and process.cwd() == str(folder):
-                found.append(process.pid)
-        except psutil.Error:  # it has ended meanwhile, or is none of ours
-            continue
-    return found
+    return processes_of("dist_llm.benchmarking.worker", folder)
 
 
 @pytest.mark.mpirun

@@ -13,6 +13,7 @@ from dist_llm.data.prepare import prepare
 from dist_llm.scalability.job import WARM_UP_STEPS
 from dist_llm.scalability.launch import choose_launcher
 from dist_llm.scalability.points import Point
+from tests.conftest import processes_of
 
 SHAPE = {"dim": 16, "n_layers": 2, "n_heads": 2, "ffn_dim": 24, "max_seq_len": 16}
 TINY = [*(f"--model.{key}={value}" for key, value in SHAPE.items()), "--data.tokenizer=byte", "--train.batch_size=6"]
@@ -31,15 +32,7 @@ def scaling(start, text_file, tmp_path):
 
 
 def jobs(folder) -> list[int]:
-    """The processes of measurements that were started from this folder."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if "dist_llm.scalability.job" in process.cmdline() and process.cwd() == str(folder):
-                found.append(process.pid)
-        except psutil.Error:  # it has ended meanwhile, or is none of ours
-            continue
-    return found
+    return processes_of("dist_llm.scalability.job", folder)
 
 
 @pytest.mark.mpirun
