@@ -192,6 +192,19 @@ class Config:
             raise UserError(f"optim.decay_fraction must lie in (0, 1], not {optim.decay_fraction}")
         return self
 
+    def with_vocabulary(self, size: int) -> "Config":
+        """Return a copy whose ``model.vocab_size`` is set: to that of the tokenizer, where it is none.
+
+        Raises
+        ------
+        UserError
+            It is set, and too small.
+        """
+        vocab_size = self.model.vocab_size or size
+        if vocab_size < size:
+            raise UserError(f"model.vocab_size={vocab_size} is less than the tokenizer's {size}")
+        return self.replace({"model": {"vocab_size": vocab_size}})
+
     def to_toml(self) -> str:
         """Return the configuration as TOML, every field with its meaning; absent means none."""
         lines = []

@@ -189,10 +189,7 @@ def _with_tokens(config: Config) -> Config:
     folder = prepare(config.data, progress=terminal_columns() > 0)
     tokenizer, train, _ = open_data(folder)
     Loader(train, config.train.batch_size, config.model.max_seq_len, config.train.seed)  # refuses too short a text
-    vocab_size = config.model.vocab_size or tokenizer.vocab_size
-    if vocab_size < tokenizer.vocab_size:
-        raise UserError(f"model.vocab_size={vocab_size} is less than the tokenizer's {tokenizer.vocab_size}")
-    return config.replace({"model": {"vocab_size": vocab_size}, "data": {"shards": str(folder.resolve())}})
+    return config.with_vocabulary(tokenizer.vocab_size).replace({"data": {"shards": str(folder.resolve())}})
 
 
 def _measure(study: Study) -> bool:

@@ -182,9 +182,8 @@ def _find_shards(arguments: argparse.Namespace, config: Config, checkpoint: Path
 
 def _check_fit(config: Config, tokenizer: Tokenizer, val_tokens: Tokens) -> int:
     """Return the size of the model's vocabulary, after checking that text, model and machine fit each other."""
-    vocab_size = config.model.vocab_size or tokenizer.vocab_size
-    if vocab_size < tokenizer.vocab_size:
-        raise UserError(f"model.vocab_size={vocab_size} is less than the tokenizer's {tokenizer.vocab_size}")
+    vocab_size = config.with_vocabulary(tokenizer.vocab_size).model.vocab_size
+    assert vocab_size is not None
     validation_windows(val_tokens, config.model.max_seq_len)
     if config.log.sample_prompt is not None:
         prompt_tokens(tokenizer, config.log.sample_prompt)

@@ -1,7 +1,6 @@
 """Starting real processes: commands alone and under mpirun, with a time limit and nothing left behind."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from dist_llm.benchmarking.processes import find_mpirun
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT_S = 120
@@ -31,11 +32,6 @@ def environment(**changes: str) -> dict[str, str]:
     env |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     env |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
     return env | changes
-
-
-def find_mpirun() -> str | None:
-    """The launcher of this Python's environment, or else of the PATH."""
-    return shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 
 
 def processes_of(module: str, folder: Path) -> list[int]:

@@ -160,10 +160,11 @@ def _load_during(report: dict[str, Any]) -> str:
 
 def _method(report: dict[str, Any]) -> Section:
     m = report["method"]
+    rounds = f"{m['repeats']} round{'s' * (m['repeats'] > 1)}"
     return Section(
         "method",
         words=[
-            f"{m['repeats']} rounds; in each, every point once, as a job of its own ({m['launcher']}) that trains the "
+            f"{rounds}; in each, every point once, as a job of its own ({m['launcher']}) that trains the "
             f"model from its start: {m['warm_up_steps']} steps to warm up, then at least {m['steps']} steps and "
             f"{m['seconds']:g} s, measured by the slowest rank. Figures are medians over rounds, with least and most; "
             "speed-ups are taken within a round. Efficiency = speed-up / cores, relative to the reference.",

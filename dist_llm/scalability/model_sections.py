@@ -95,7 +95,7 @@ def _projection(projection: dict[str, Any], model: dict[str, Any]) -> Section:
         f"with {sequences}, {percent} efficient up to {between(up_to, 0)} ranks (of 2 ... 1,024); waiting is more "
         f"than half of a step {_dominated(dominated)}",
     ]
-    if traffic["overlaps"]:
+    if traffic["overlaps"] and in_one:  # a single message begins when nothing is left to hide it behind
         words.append(
             "two figures: nothing of the communication hidden .. all of it that the last backward pass can hide"
         )

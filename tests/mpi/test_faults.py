@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import find_mpirun
+from dist_llm.benchmarking.processes import find_mpirun
 
 pytestmark = pytest.mark.mpirun
 

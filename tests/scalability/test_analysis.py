@@ -120,6 +120,9 @@ def test_deterministic_losses_must_be_equal_in_every_bit():
     assert losses(5.0, 5.000000001, reduction="deterministic")["equal"] is False
     # Another number of BLAS threads adds up a product in another order.
     assert losses(5.0, 5.000000001, reduction="deterministic", threads=(1, 2))["equal"] is True
+    # A point of other threads among them is no excuse for those of the same.
+    assert losses(5.0, 5.000000001, 5.0, reduction="deterministic", threads=(1, 1, 2))["equal"] is False
+    assert losses(5.0, 5.0, 5.000000001, reduction="deterministic", threads=(1, 1, 2))["equal"] is True
 
 
 def test_local_steps_are_another_algorithm_on_each_number_of_ranks():
