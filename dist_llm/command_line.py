@@ -2,13 +2,16 @@
 
 import argparse
 import difflib
+import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from dist_llm.config import SECTIONS, Config, read_toml
+from dist_llm.config import RENAMED, SECTIONS
 from dist_llm.errors import UserError
 from dist_llm.option import parse_value, value_type
 from dist_llm.parallel.comm import Comm
+from dist_llm.settings import Settings, shipped_configs
 
 
 class _HelpPrintedError(Exception):
@@ -22,20 +25,21 @@ class CommandLine(argparse.ArgumentParser):
     ----------
     command : str
         As in ``python -m dist_llm.<command>``.
-    description : str
+    docstring : str or None
+        Of the command's module: what it does, and examples; with it begins the help.
     sections : sequence of str
         The configuration sections whose fields are options here, as ``--section.key VALUE``.
     """
 
-    def __init__(self, command: str, description: str, sections: Sequence[str] = ()) -> None:
+    def __init__(self, command: str, docstring: str | None, sections: Sequence[str] = ()) -> None:
         super().__init__(
-            prog=f"python -m dist_llm.{command}",
-            usage="%(prog)s [options]" if sections else None,
-            description=description,
-            allow_abbrev=False,
+            prog=f"python -m dist_llm.{command}", usage="%(prog)s [options]" if sections else None, allow_abbrev=False
         )
+        self._introduction = inspect.cleandoc(docstring or "")
         if sections:
-            self.add_argument("--config", action="append", default=[], metavar="FILE", help="TOML file; later ones win")
+            names = ", ".join(shipped_configs())
+            meaning = f"TOML file, or one of {names}; later ones win"
+            self.add_argument("--config", action="append", default=[], metavar="FILE", help=meaning)
         for section in sections:
             group = self.add_argument_group(f"[{section}]")
             for key, f in SECTIONS[section].items():
@@ -44,6 +48,10 @@ class CommandLine(argparse.ArgumentParser):
                 metavar = "|".join(f.metadata["choices"]) or value_type(f)[0].__name__.upper()
                 name = f"--{section}.{key}"
                 group.add_argument(name, dest=name, default=argparse.SUPPRESS, metavar=metavar, help=meaning)
+
+    def format_help(self) -> str:
+        """Return the help, which begins with examples."""
+        return f"{self._introduction}\n\n{super().format_help()}"
 
     def error(self, message: str) -> NoReturn:
         """Raise a `UserError`."""
@@ -68,8 +76,10 @@ class CommandLine(argparse.ArgumentParser):
             except _HelpPrintedError:
                 return None
             if unknown:
+                name = unknown[0].split("=")[0]
                 options = [name for action in self._actions for name in action.option_strings]
-                close = difflib.get_close_matches(unknown[0].split("=")[0], options, n=1)
+                now = RENAMED.get(name.removeprefix("--"))
+                close = [f"--{now}"] if now else difflib.get_close_matches(name, options, n=1)
                 hint = f"did you mean {close[0]}?" if close else "--help lists the options"
                 raise UserError(f"unknown option {unknown[0]}; {hint}")
             return known
@@ -77,37 +87,20 @@ class CommandLine(argparse.ArgumentParser):
         return comm.on_rank_0(parse)
 
 
-def _overrides(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Return the ``--section.key=value`` of a command line as ``{section: {key: value}}``.
+def settings(arguments: argparse.Namespace) -> Settings:
+    """Return what a command line says of the configuration.
 
     Raises
     ------
     UserError
         A value is not of its field's type.
     """
-    values: dict[str, dict[str, Any]] = {}
+    overrides: dict[str, dict[str, Any]] = {}
     for name, text in vars(arguments).items():
         if name.startswith("--"):
             section, key = name[2:].split(".")
-            values.setdefault(section, {})[key] = parse_value(name, text, SECTIONS[section][key])
-    return values
-
-
-def configuration(arguments: argparse.Namespace, base: Config | None = None) -> Config:
-    """Return the configuration a command line asks for: `base`, then its files, then its overrides, validated.
-
-    Raises
-    ------
-    UserError
-        As `Config.replace` and `Config.validated`.
-    """
-    config = base or Config()
-    for file in arguments.config:
-        try:
-            config = config.replace(read_toml(file))
-        except UserError as error:
-            raise UserError(f"{file}: {error}" if str(file) not in str(error) else str(error)) from None
-    return config.replace(_overrides(arguments)).validated()
+            overrides.setdefault(section, {})[key] = parse_value(name, text, SECTIONS[section][key])
+    return Settings(tuple(arguments.config), overrides)
 
 
 def whole_number(least: int) -> Callable[[str], int]:
@@ -119,3 +112,14 @@ def whole_number(least: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def seconds(text: str) -> float:
+    """Is a type for `add_argument`: a number of seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"takes a number of seconds from 0 on, not {text!r}")
+    return value

@@ -1,20 +1,27 @@
-"""The configuration: typed dataclasses, filled from TOML files and dotted command-line overrides.
+"""The configuration: typed dataclasses, each field with its meaning, its default and the values it may take.
 
-Later sources win: the defaults below, then each ``--config FILE`` in order, then ``--section.key=value``.
-An unknown key or a value of the wrong type is an error that names the key, never a silent default.
+What a user sets is checked against them: an unknown key or a value of the wrong type is an error that names the key,
+never a silent default.
 """
 
 import dataclasses
 import difflib
 import json
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from dist_llm.errors import UserError
 from dist_llm.option import checked_value, option
+from dist_llm.parallel.registry import STRATEGIES
+
+# Which strategies can send numbers of which format.
+STRATEGIES_OF_DTYPE = {
+    dtype: [name for name, strategy in STRATEGIES.items() if dtype in strategy.reduce_dtypes]
+    for dtype in dict.fromkeys(dtype for strategy in STRATEGIES.values() for dtype in strategy.reduce_dtypes)
+}
+# What keys were called in older versions, whose runs and files can still be read.
+RENAMED = {"parallel.reduction": "parallel.strategy", "parallel.wire": "parallel.reduce_dtype"}
 
 
 @dataclass(frozen=True)
@@ -83,18 +90,18 @@ class ParallelConfig:
     threads: int | None = option(
         None, "BLAS threads per rank; none: usable cores / ranks on the host, at least 1", positive=True
     )
-    reduction: str = option(
+    strategy: str = option(
         "overlapped",
-        "how ranks come to the same parameters: one all-reduce; buckets beside the backward pass; bit for bit the same "
-        "for any number of ranks; each rank a share of the optimizer (ZeRO-1); or ranks by themselves, meeting every "
-        "local_steps (DiLoCo)",
-        ("blocking", "overlapped", "deterministic", "sharded", "local"),
+        "how ranks come to the same parameters: "
+        + "; ".join(f"{name}: {strategy.summary}" for name, strategy in STRATEGIES.items()),
+        tuple(STRATEGIES),
     )
     bucket_bytes: int = option(1 << 19, "overlapped: gradients that are reduced together", positive=True)
-    wire: str = option(
+    reduce_dtype: str = option(
         "float32",
-        "blocking and local: how numbers are sent; int8 for local only",
-        ("float32", "float16", "bfloat16", "int8"),
+        "number format of what ranks send; those of fewer bits go with some strategies only: "
+        + "; ".join(f"{dtype}: {', '.join(able)}" for dtype, able in STRATEGIES_OF_DTYPE.items() if dtype != "float32"),
+        tuple(STRATEGIES_OF_DTYPE),
     )
     local_steps: int = option(20, "local: steps that each rank takes by itself", positive=True)
     outer_lr: float = option(0.7, "local: learning rate of the step on the averaged change", positive=True)
@@ -153,6 +160,8 @@ class Config:
             if not isinstance(entries, Mapping):
                 raise UserError(f"{section} is a section: write its keys below [{section}]")
             fields = SECTIONS[section]
+            renamed = {key: RENAMED.get(f"{section}.{key}", key).removeprefix(f"{section}.") for key in entries}
+            entries = {renamed[key]: value for key, value in entries.items()}
             for key in entries:
                 if key not in fields:
                     raise UserError(f"unknown key {section}.{key}{_did_you_mean(key, fields)}")
@@ -179,14 +188,11 @@ class Config:
         if optim.min_lr > optim.lr and optim.schedule != "constant":
             raise UserError(f"optim.min_lr={optim.min_lr} is above optim.lr={optim.lr}: lower --optim.min_lr too")
         parallel = self.parallel
-        if parallel.wire != "float32" and parallel.reduction not in ("blocking", "local"):
+        able = STRATEGIES_OF_DTYPE[parallel.reduce_dtype]
+        if parallel.strategy not in able:
             raise UserError(
-                f"parallel.wire={parallel.wire} goes with parallel.reduction=blocking or local, "
-                f"not {parallel.reduction}"
-            )
-        if parallel.wire == "int8" and parallel.reduction != "local":
-            raise UserError(
-                "parallel.wire=int8 is too coarse for gradients: it goes with parallel.reduction=local only"
+                f"parallel.reduce_dtype={parallel.reduce_dtype} goes with parallel.strategy={' or '.join(able)}, "
+                f"not {parallel.strategy}"
             )
         if optim.decay_fraction > 1:
             raise UserError(f"optim.decay_fraction must lie in (0, 1], not {optim.decay_fraction}")
@@ -220,26 +226,10 @@ class Config:
         return "\n".join(lines)
 
 
-SECTIONS: dict[str, dict[str, dataclasses.Field]] = {
+SECTIONS: dict[str, dict[str, dataclasses.Field[Any]]] = {
     section.name: {f.name: f for f in dataclasses.fields(section.default_factory)}  # type: ignore[arg-type]
     for section in dataclasses.fields(Config)
 }
-
-
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """Read a TOML file into ``{section: {key: value}}``.
-
-    Raises
-    ------
-    UserError
-        The file is missing or is not TOML.
-    """
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid TOML: {error}") from error
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -1,24 +1,27 @@
-"""``python -m dist_llm.generate RUN --prompt TEXT``: let a trained model write."""
+"""Let a trained model write: continue a prompt.
+
+python -m dist_llm.generate runs/run-001 --prompt 'The list' --max-tokens 200
+python -m dist_llm.generate runs/run-001 --prompt 'The ' --temperature 0
+python -m dist_llm.generate runs/run-001/checkpoints/step-00000200 --seed 2
+"""
 
 import sys
 import time
 from pathlib import Path
 
 from dist_llm.command_line import CommandLine, whole_number
-from dist_llm.inference.generate import generate, prompt_tokens
 from dist_llm.inference.sampler import Sampler
 from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import place
 from dist_llm.parallel.program import run
-from dist_llm.seeding import generator
 from dist_llm.text import StreamDecoder, printable
-from dist_llm.training.load_run import load_run
+from dist_llm.training.load_run import load
 
 
 def main(argv: list[str], comm: Comm) -> int:
     """Generate as the command line says, printing each piece of text as it comes."""
-    parser = CommandLine("generate", "Continue a prompt with a run's model.")
+    parser = CommandLine("generate", __doc__)
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder, or one of its checkpoints")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which of a run (default: best)")
     parser.add_argument("--prompt", default="", metavar="TEXT", help="text to continue (default: none)")
@@ -34,13 +37,12 @@ def main(argv: list[str], comm: Comm) -> int:
 
     def write() -> None:
         sampler = Sampler(arguments.temperature, arguments.top_k, arguments.top_p)
-        model, tokenizer, _, _ = load_run(arguments.run.expanduser(), arguments.checkpoint)
-        prompt = prompt_tokens(tokenizer, arguments.prompt)
+        language_model = load(arguments.run, arguments.checkpoint)
+        tokens = language_model.sample(arguments.prompt, arguments.max_tokens, sampler, arguments.seed)
         shown = printable if sys.stdout.isatty() else str  # a file gets just what the model wrote
         print(arguments.prompt, end="", flush=True)
-        decoder, count, start = StreamDecoder(tokenizer), 0, time.perf_counter()
-        rng = generator(arguments.seed, "generate")
-        for token in generate(model, tokenizer, prompt, arguments.max_tokens, sampler, rng):
+        decoder, count, start = StreamDecoder(language_model.tokenizer), 0, time.perf_counter()
+        for token in tokens:
             print(shown(decoder.push(token)), end="", flush=True)
             count += 1
         print(shown(decoder.flush()))

@@ -18,7 +18,7 @@ def option(
     return field(default=default, metadata=metadata)
 
 
-def parse_value(name: str, text: str, f: dataclasses.Field) -> Any:
+def parse_value(name: str, text: str, f: dataclasses.Field[Any]) -> Any:
     """Turn the text of ``--section.key=text`` into a value of the field's type.
 
     Raises
@@ -35,13 +35,13 @@ def parse_value(name: str, text: str, f: dataclasses.Field) -> Any:
         raise UserError(f"{name} takes {_describe(f)}, not {text!r}") from None
 
 
-def value_type(f: dataclasses.Field) -> tuple[type, bool]:
+def value_type(f: dataclasses.Field[Any]) -> tuple[type, bool]:
     """Return the type of a field's values, and whether it may be none."""
     types = get_args(f.type) or (f.type,)
     return types[0], type(None) in types
 
 
-def checked_value(name: str, value: Any, f: dataclasses.Field) -> Any:
+def checked_value(name: str, value: Any, f: dataclasses.Field[Any]) -> Any:
     """Return a value as the field's type.
 
     Raises
@@ -62,7 +62,7 @@ def checked_value(name: str, value: Any, f: dataclasses.Field) -> Any:
     return kind(value)
 
 
-def _check_text(name: str, value: str, f: dataclasses.Field) -> None:
+def _check_text(name: str, value: str, f: dataclasses.Field[Any]) -> None:
     if not value and f.name != "sample_prompt":
         raise UserError(f"{name} is empty: give it a value or leave it out")
     try:
@@ -74,7 +74,7 @@ def _check_text(name: str, value: str, f: dataclasses.Field) -> None:
         raise UserError(f"{name} is one of {', '.join(choices)}, not {value!r}")
 
 
-def _check_number(name: str, value: Any, f: dataclasses.Field) -> None:
+def _check_number(name: str, value: Any, f: dataclasses.Field[Any]) -> None:
     if not -MAX_NUMBER < value < MAX_NUMBER:
         raise UserError(f"{name} must be a finite number, not {value}")
     if value < 0 or (f.metadata["positive"] and value == 0):
@@ -83,6 +83,6 @@ def _check_number(name: str, value: Any, f: dataclasses.Field) -> None:
         raise UserError(f"{name} must be below 1, not {value}")
 
 
-def _describe(f: dataclasses.Field) -> str:
+def _describe(f: dataclasses.Field[Any]) -> str:
     kind, optional = value_type(f)
     return VALUE_NAMES[kind] + " or none" * optional

@@ -1,10 +1,16 @@
-"""``python -m dist_llm.prepare``: turn text into a tokenizer and token shards, as `train` otherwise does by itself."""
+"""Turn text into a tokenizer and memory-mapped token shards, as training otherwise does by itself.
+
+python -m dist_llm.prepare --data.path=FILE-OR-FOLDER
+python -m dist_llm.prepare --data.corpus=tinystories --data.vocab_size=4096
+python -m dist_llm.prepare --data.path=FILE-OR-FOLDER --data.tokenizer=byte --data.shards=FOLDER
+"""
 
 import json
 import sys
 
-from dist_llm.command_line import CommandLine, configuration
-from dist_llm.data.prepare import prepare
+from dist_llm.command_line import CommandLine, settings
+from dist_llm.config import Config
+from dist_llm.data.preparation import prepare
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.program import run
 from dist_llm.training.progress import terminal_columns
@@ -12,11 +18,11 @@ from dist_llm.training.progress import terminal_columns
 
 def main(argv: list[str], comm: Comm) -> int:
     """Prepare as the command line says, on rank 0."""
-    parser = CommandLine("prepare", "Turn text into a tokenizer and memory-mapped token shards.", ("data",))
-    arguments = parser.parse_on_rank_0(argv, comm)
+    arguments = CommandLine("prepare", __doc__, ("data",)).parse_on_rank_0(argv, comm)
     if arguments is None:
         return 0
-    folder = comm.on_rank_0(lambda: prepare(configuration(arguments).data, progress=terminal_columns() > 0))
+    config = comm.on_rank_0(lambda: settings(arguments).apply_to(Config()))
+    folder = comm.on_rank_0(lambda: prepare(config.data, progress=terminal_columns() > 0))
     if comm.rank == 0:
         print(json.dumps(json.loads((folder / "meta.json").read_text(encoding="utf-8")), indent=1))
         print(f"shards in {folder}; train on them with --data.shards={folder}")

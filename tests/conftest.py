@@ -1,16 +1,25 @@
-"""Starting real processes: commands alone and under mpirun, with a time limit and nothing left behind."""
+"""Two ways to test what several processes do.
 
+Tests of what ranks do together are marked ``mpi`` and run in the ranks of ``mpirun -n N python -m pytest --with-mpi -m
+mpi``; a rank that fails ends all, which would wait for it. Faults, signals and launchers are tested from outside, by
+starting real processes, with a time limit and nothing left behind.
+"""
+
+import functools
+import io
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
 
-from dist_llm.benchmarking.processes import find_mpirun
+from dist_llm.measuring.jobs import choose_launcher
+from dist_llm.parallel.comm import Comm, SerialComm
+from dist_llm.parallel.launcher import LAUNCHER_RANKS, connect, from_launcher
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT_S = 120
@@ -21,6 +30,51 @@ TINY = [
     "--data.tokenizer=byte", "--train.batch_size=7", "--train.eval_interval=10", "--log.sample_tokens=5",
     "--optim.warmup_steps=5", "--parallel.threads=1", "--parallel.check_interval=5",
 ]  # fmt: skip
+
+
+RANK = from_launcher(LAUNCHER_RANKS) or 0
+all_ranks = functools.cache(connect)  # to connect once more would be collective, and must not be left to a fixture
+
+
+# What these tests were started with as ignored (SIGINT in the background of a script, SIGHUP by nohup) they ignore, and
+# do not hand on: a started process has the usual signals.
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Connect the ranks of ``--with-mpi``, and let rank 0 alone say how the tests go."""
+    if session.config.getoption("--with-mpi"):
+        all_ranks()
+    if RANK:
+        session.config.pluginmanager.getplugin("terminalreporter")._tw._file = io.StringIO()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    """End all ranks at the first failure of any, with its report."""
+    report = yield
+    if report.failed and item.get_closest_marker("mpi") and all_ranks().size > 1:
+        with item.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            lines = [f"{item.nodeid} failed in its {report.when}", *report.longreprtext.splitlines()]
+            sys.stderr.write("\n".join(f"[rank {RANK}] {line}" for line in lines) + "\n")
+            sys.stderr.flush()
+        all_ranks().abort(1)
+    return report
+
+
+@pytest.fixture(scope="session")
+def world() -> Comm:
+    """The communicator of all ranks that run these tests."""
+    return all_ranks()
+
+
+@pytest.fixture(params=["serial", pytest.param("ranks", marks=pytest.mark.mpi)])
+def comm(request: pytest.FixtureRequest) -> Comm:
+    """Each communicator that a test can have: of this process alone, and of all ranks."""
+    return SerialComm() if request.param == "serial" else request.getfixturevalue("world")
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -81,14 +135,14 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Job]]:
     """``start(n, "-m", "dist_llm.train", ...)`` starts Python on n ranks in tmp_path; n = 0 is without MPI."""
     jobs: list[Job] = []
 
-    def start(ranks: int, *arguments: object, **changes: str) -> Job:
+    def start(ranks: int, *arguments: object, wrapper: Sequence[str] = (), **changes: str) -> Job:
         command = [sys.executable, *map(str, arguments)]
         if ranks:
-            launcher = find_mpirun()
-            if launcher is None:
+            launcher = choose_launcher()
+            if not launcher.words:
                 pytest.fail("mpirun is missing: ./launch/setup.sh installs it, -m 'not mpirun' leaves these tests out")
-            command = [launcher, "-n", str(ranks), *command]
-        jobs.append(Job(command, tmp_path, environment(**changes)))
+            command = [*launcher.command(ranks, 1), *command]
+        jobs.append(Job([*wrapper, *command], tmp_path, environment(**changes)))
         return jobs[-1]
 
     yield start

@@ -2,7 +2,7 @@ import tomllib
 
 import pytest
 
-from dist_llm.config import SECTIONS, Config, read_toml
+from dist_llm.config import SECTIONS, Config
 from dist_llm.errors import UserError
 from dist_llm.option import parse_value
 
@@ -114,9 +114,14 @@ def test_values_that_do_not_fit(name, value, message):
         Config().replace({section: {key: value}}).validated()
 
 
-def test_files_that_are_no_toml(tmp_path):
-    with pytest.raises(UserError, match=r"cannot read the configuration .*none.toml: No such file"):
-        read_toml(tmp_path / "none.toml")
-    (tmp_path / "bad.toml").write_text("[model\n")
-    with pytest.raises(UserError, match=r"bad.toml is not valid TOML: "):
-        read_toml(tmp_path / "bad.toml")
+def test_a_strategy_that_cannot_send_a_format_names_those_that_can():
+    for strategy, dtype, able in (("sharded", "float16", "blocking or local"), ("blocking", "int8", "local")):
+        config = Config().replace({"parallel": {"strategy": strategy, "reduce_dtype": dtype}})
+        with pytest.raises(UserError) as error:
+            config.validated()
+        assert str(error.value) == (f"parallel.reduce_dtype={dtype} goes with parallel.strategy={able}, not {strategy}")
+
+
+def test_keys_of_older_versions_are_understood():
+    config = Config().replace({"parallel": {"reduction": "local", "wire": "int8"}})
+    assert (config.parallel.strategy, config.parallel.reduce_dtype) == ("local", "int8")

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from dist_llm.config import Config, read_toml
+from dist_llm.config import Config
 from dist_llm.model.llama import count_parameters
+from dist_llm.settings import read_toml, shipped_configs
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
 PARAMETERS = {
@@ -27,3 +28,4 @@ def test_a_config_is_valid_and_has_its_size(path):
 
 def test_all_are_here():
     assert {p.stem for p in CONFIGS} == PARAMETERS.keys()
+    assert shipped_configs() == sorted(PARAMETERS)

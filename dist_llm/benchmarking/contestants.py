@@ -1,36 +1,33 @@
-"""Who takes part and in what: the names on the command line, and what each stands for on this machine."""
+"""Who takes part and in what: the names on the command line, and what makes each of them."""
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
+from dist_llm.benchmarking import decoding, tokenizing, training_jax, training_numpy, training_torch
+from dist_llm.benchmarking.turn import Answer, Job, Warm
 from dist_llm.config import Config
 from dist_llm.errors import UserError
+from dist_llm.measuring.peak import HOW, prepare_peak
+from dist_llm.parallel.registry import STRATEGIES
 
 LONG_CONTEXT = 2048
 
 
 @dataclass(frozen=True)
 class Task:
-    """Something to be done, the same for all its contestants.
-
-    Attributes
-    ----------
-    title : str
-    unit : str
-        Of the speed.
-    scale : float
-        Of what is counted (tokens, bytes), so many make one of the unit.
-    """
+    """Something to be done, the same for all its contestants."""
 
     title: str
-    unit: str = "tokens/s"
-    scale: float = 1.0
+    unit: str = "tokens/s"  # of the speed
+    scale: float = 1.0  # so many of what is counted (tokens, bytes) make one of the unit
 
 
 TASKS = {
     "step": Task("training step: forward, backward, reduction, clipping, AdamW"),
-    "reduction": Task("training step by each way of reduction"),
+    "strategy": Task("training step by each strategy"),
     "long": Task(f"training step with a context of {LONG_CONTEXT:,} tokens"),
     "generation": Task("generation of one text, with a KV cache"),
     "bpe-training": Task("training of a byte-level BPE tokenizer", "MB/s", 1e6),
@@ -38,90 +35,68 @@ TASKS = {
 }
 
 
-REDUCTIONS = {
-    "blocking": "one all-reduce after the backward pass",
-    "overlapped": "buckets beside it",
-    "deterministic": "the same bits for any number of ranks",
-    "sharded": "each rank a share of the optimizer",
-    "local": "ranks by themselves, meeting every so many steps",
-    "blocking bfloat16": "the all-reduce in 16 bits",
-    "local int8": "local steps, the changes in 8 bits",
-}
-
-
 @dataclass(frozen=True)
 class Contestant:
-    """One way to do a task, or `sgemm`, the measure of the machine.
-
-    Attributes
-    ----------
-    name : str
-    task : str
-        Key of TASKS; ``peak`` for sgemm.
-    kind : str
-        ``numpy`` (this project), ``torch``, ``jax``, ``huggingface`` or ``sgemm``: who does it.
-    processes, threads : int
-        How many processes, and threads in each.
-    what : str
-        For --list.
-    variant : str
-        Which way of PyTorch: ``eager``, ``compile``, ``bf16`` or ``ddp``; or of reduction, and what is sent:
-        ``local int8``.
-    by_mpirun : bool
-        Whether the processes are ranks of an MPI job.
-    """
+    """One way to do a task, or `sgemm`, the measure of the machine."""
 
     name: str
-    task: str
-    kind: str
+    task: str  # key of TASKS; "peak" for sgemm
     processes: int
-    threads: int
-    what: str
-    variant: str = ""
-    by_mpirun: bool = False
+    threads: int  # in each process
+    what: str  # for --list
+    make: Callable[[Job], Warm]  # prepares and warms up what works in each process
+    package: str = "dist_llm"  # what it needs to be installed
+    by_mpirun: bool = False  # whether the processes are ranks of an MPI job
+
+    def why_not(self, config: Config) -> str | None:
+        """Return why it cannot take part here; None if it can."""
+        if importlib.util.find_spec(self.package) is None:
+            return f"{self.package} is not installed (pip install 'dist_llm[bench]')"
+        if self.package in ("torch", "jax") and config.model.dropout:
+            return "the baselines' model has no dropout: compare without --model.dropout"
+        return None
 
 
 def contestants(cores: int, ranks: int) -> list[Contestant]:
-    """Return all contestants, in the order of their turns.
-
-    Parameters
-    ----------
-    cores : int
-        Usable cores of this machine.
-    ranks : int
-        Processes of the contestants that have several.
-    """
+    """Return all contestants, in the order of their turns: on so many cores, and those of several ranks on so many."""
+    ours, torch = training_numpy.make, training_torch.make
     everyone = [
-        Contestant("sgemm", "peak", "sgemm", 1, cores, "peak of float32 matrix products in NumPy, one core and all"),
-        Contestant("numpy-1x1", "step", "numpy", 1, 1, "dist_llm: one process, one BLAS thread"),
-        Contestant("numpy-1xALL", "step", "numpy", 1, cores, "dist_llm: one process, BLAS threads on all cores"),
-        Contestant(
-            "numpy-Nx1", "step", "numpy", ranks, 1, "dist_llm: ranks under mpirun, one BLAS thread each", by_mpirun=True
-        ),
-        Contestant("torch-eager-1", "step", "torch", 1, 1, "PyTorch, one thread", "eager"),
-        Contestant("torch-eager-all", "step", "torch", 1, cores, "PyTorch, threads on all cores", "eager"),
-        Contestant("torch-compile-all", "step", "torch", 1, cores, "PyTorch with torch.compile, all cores", "compile"),
-        Contestant("torch-ddp-gloo", "step", "torch", ranks, 1, "PyTorch's DistributedDataParallel over gloo", "ddp"),
-        Contestant("torch-bf16-all", "step", "torch", 1, cores, "PyTorch, autocast to bfloat16, all cores", "bf16"),
-        Contestant("jax-jit-all", "step", "jax", 1, cores, "JAX, the whole step compiled, all cores"),
-        *(
-            Contestant(
-                f"reduction-{way.replace(' ', '-')}", "reduction", "numpy", ranks, 1, f"dist_llm: {what}", way, True
-            )
-            for way, what in REDUCTIONS.items()
-        ),
-        Contestant("long-numpy", "long", "numpy", 1, 1, "dist_llm, one BLAS thread"),
-        Contestant("long-torch", "long", "torch", 1, 1, "PyTorch, one thread", "eager"),
-        Contestant("generation-numpy", "generation", "numpy", 1, 1, "dist_llm, one BLAS thread"),
-        Contestant("generation-torch", "generation", "torch", 1, 1, "PyTorch, one thread"),
-        Contestant("generation-torch-all", "generation", "torch", 1, cores, "PyTorch, threads on all cores"),
-        Contestant("bpe-training-numpy", "bpe-training", "numpy", 1, 1, "dist_llm, in Python"),
-        Contestant("bpe-training-hf", "bpe-training", "huggingface", 1, 1, "Hugging Face tokenizers, in Rust"),
-        Contestant("bpe-encoding-numpy", "bpe-encoding", "numpy", 1, 1, "dist_llm, in Python"),
-        Contestant("bpe-encoding-hf", "bpe-encoding", "huggingface", 1, 1, "Hugging Face tokenizers, in Rust"),
+        Contestant("sgemm", "peak", 1, cores, "peak of float32 matrix products in NumPy, one core and all", _sgemm),
+        Contestant("numpy-1x1", "step", 1, 1, "dist_llm: one process, one BLAS thread", ours),
+        Contestant("numpy-1xALL", "step", 1, cores, "dist_llm: one process, BLAS threads on all cores", ours),
+        Contestant("numpy-Nx1", "step", ranks, 1, "dist_llm: ranks, one BLAS thread each", ours, by_mpirun=True),
     ]
-    # On a single core, "all" is what "1" is.
-    return [c for c in everyone if cores > 1 or c.name != "generation-torch-all"]
+    for name, processes, threads, what, variant in (
+        ("torch-eager-1", 1, 1, "PyTorch, one thread", "eager"),
+        ("torch-eager-all", 1, cores, "PyTorch, threads on all cores", "eager"),
+        ("torch-compile-all", 1, cores, "PyTorch with torch.compile, all cores", "compile"),
+        ("torch-ddp-gloo", ranks, 1, "PyTorch's DistributedDataParallel over gloo", "ddp"),
+        ("torch-bf16-all", 1, cores, "PyTorch, autocast to bfloat16, all cores", "bf16"),
+    ):
+        everyone.append(Contestant(name, "step", processes, threads, what, partial(torch, variant=variant), "torch"))
+    compiled = "JAX, the whole step compiled, all cores"
+    everyone.append(Contestant("jax-jit-all", "step", 1, cores, compiled, training_jax.make, "jax"))
+    for name, entry in STRATEGIES.items():
+        for dtype in dict.fromkeys((entry.reduce_dtypes[0], entry.reduce_dtypes[-1])):  # float32, and the fewest bits
+            suffix = "" if dtype == "float32" else f"-{dtype}"
+            make = partial(ours, strategy=name, reduce_dtype=dtype)
+            what = f"dist_llm: {entry.summary}{f', in {dtype}' if suffix else ''}"
+            everyone.append(Contestant(f"strategy-{name}{suffix}", "strategy", ranks, 1, what, make, by_mpirun=True))
+    one, long = "dist_llm, one BLAS thread", partial(_long, make=partial(torch, variant="eager"))
+    everyone += [
+        Contestant("long-numpy", "long", 1, 1, one, partial(_long, make=ours)),
+        Contestant("long-torch", "long", 1, 1, "PyTorch, one thread", long, "torch"),
+        Contestant("generation-numpy", "generation", 1, 1, one, decoding.make_numpy),
+        Contestant("generation-torch", "generation", 1, 1, "PyTorch, one thread", decoding.make_torch, "torch"),
+    ]
+    if cores > 1:
+        what = "PyTorch, threads on all cores"
+        everyone.append(Contestant("generation-torch-all", "generation", 1, cores, what, decoding.make_torch, "torch"))
+    for task, training in (("bpe-training", True), ("bpe-encoding", False)):
+        python, rust = (partial(make, training=training) for make in (tokenizing.make_python, tokenizing.make_rust))
+        everyone.append(Contestant(f"{task}-numpy", task, 1, 1, "dist_llm, in Python", python))
+        everyone.append(Contestant(f"{task}-hf", task, 1, 1, "Hugging Face tokenizers, in Rust", rust, "tokenizers"))
+    return everyone
 
 
 def choose(everyone: Sequence[Contestant], only: str | None) -> list[Contestant]:
@@ -147,3 +122,12 @@ def choose(everyone: Sequence[Contestant], only: str | None) -> list[Contestant]
 def long_context(config: Config) -> Config:
     """Return the configuration of the task ``long``: two sequences, one at a time."""
     return config.replace({"model": {"max_seq_len": LONG_CONTEXT}, "train": {"batch_size": 2, "micro_batch_size": 1}})
+
+
+def _long(job: Job, make: Callable[[Job], Warm]) -> Warm:
+    return make(replace(job, config=long_context(job.config), steps=1))
+
+
+def _sgemm(job: Job) -> Warm:
+    measure = prepare_peak(job.threads)
+    return HOW, lambda: Answer(peak=measure())

@@ -1,21 +1,43 @@
 """The processes of one contestant, seen from the benchmark: started once, asked in turns, ended for certain.
 
 Starting, importing, compiling and warming up happen before the first turn. Between their turns all processes of a team
-sleep, each of them waiting for a line of its own: no rank waits for another inside MPI, which would keep a core busy.
+sleep, each of them waiting for a message of its own: no rank waits for another inside MPI, which would keep a core
+busy. The messages go over a local socket rather than stdin and stdout: it reaches every rank of an MPI job, launchers
+do not meddle with it, and when one side is gone, however it ended, the other reads the end of the stream.
 """
 
-import dataclasses
-import json
-import os
+import contextlib
+import socket
 import subprocess
-import sys
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from dist_llm.benchmarking.channel import Channel, listen
 from dist_llm.benchmarking.contestants import Contestant
-from dist_llm.benchmarking.processes import PATIENCE_S, THREADS, end, find_mpirun, last_words
+from dist_llm.benchmarking.turn import Answer
+from dist_llm.config import Config
 from dist_llm.errors import RunError
+from dist_llm.measuring.jobs import PATIENCE_S, choose_launcher, end, last_words, start
+
+WORKER = "dist_llm.benchmarking.worker"
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a worker is told."""
+
+    contestant: Contestant
+    config: Config
+    steps: int  # training steps in a turn
+    meeting: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """What a worker says instead of an answer."""
+
+    why: str
 
 
 class Team:
@@ -24,8 +46,7 @@ class Team:
     Parameters
     ----------
     contestant : Contestant
-    config_file : Path
-        TOML of the whole configuration.
+    config : Config
     steps : int
         Training steps in a turn.
     folder : Path
@@ -37,101 +58,65 @@ class Team:
         What the contestant says about how it works, after `start`.
     """
 
-    def __init__(self, contestant: Contestant, config_file: Path, steps: int, folder: Path) -> None:
+    def __init__(self, contestant: Contestant, config: Config, steps: int, folder: Path) -> None:
         self.contestant, self.setup = contestant, ""
-        self._folder, self._log = folder, folder / f"{contestant.name}.log"
-        self._task: dict[str, Any] = {
-            "contestant": dataclasses.asdict(contestant),
-            "config": str(config_file),
-            "steps": steps,
-            "socket": str(folder / f"{contestant.name}.socket"),
-            "meeting": str(folder / f"{contestant.name}.meeting"),
-        }
-        self._started: list[subprocess.Popen] = []
-        self._channels: list[Channel] = []
+        self._socket, self._log, meeting = (folder / f"{contestant.name}.{end}" for end in ("socket", "log", "meeting"))
+        self._assignment = Assignment(contestant, config, steps, str(meeting))
+        self._started: list[subprocess.Popen[str]] = []
+        self._connections: list[Connection[Any, Any]] = []
 
     def start(self) -> None:
-        """Start the processes, and wait until all are warm.
-
-        Raises
-        ------
-        RunError
-            One of them cannot; the message says why.
-        """
-        task_file = self._folder / f"{self.contestant.name}.json"
-        task_file.write_text(json.dumps(self._task), encoding="utf-8")
-        worker = [sys.executable, "-m", "dist_llm.benchmarking.worker", str(task_file)]
-        n = self.contestant.processes
-        if self.contestant.by_mpirun:
-            mpirun = find_mpirun()
-            if mpirun is None:
-                raise RunError("mpirun is missing")
-            commands = [[mpirun, "-n", str(n), *worker]]
-        else:
-            commands = [[*worker, str(rank)] for rank in range(n)]
-        environment = os.environ | dict.fromkeys(THREADS, str(self.contestant.threads))
-        with listen(Path(self._task["socket"])) as listener, self._log.open("wb") as log:
-            for command in commands:
-                # In a session of its own: Ctrl-C comes to the benchmark, which ends the workers.
-                self._started.append(
-                    subprocess.Popen(
-                        command,
-                        env=environment,
-                        stdin=subprocess.DEVNULL,
-                        stdout=log,
-                        stderr=log,
-                        start_new_session=True,
-                    )
-                )
-            channels: dict[int, Channel] = {}
-            while len(channels) < n:
+        """Start the processes, and wait until all are warm; raise `RunError` if one of them cannot, saying why."""
+        n, threads = self.contestant.processes, self.contestant.threads
+        by_rank: dict[int, Connection[Any, Any]] = {}
+        with socket.socket(socket.AF_UNIX) as listener, self._log.open("w") as log:
+            listener.bind(str(self._socket))
+            listener.listen(n)
+            listener.settimeout(0.1)
+            if self.contestant.by_mpirun:
+                launch = choose_launcher().command(n, threads)
+                self._started.append(start(launch, WORKER, [str(self._socket)], threads, log))
+            else:
+                self._started += [start([], WORKER, [str(self._socket), str(r)], threads, log) for r in range(n)]
+            while len(by_rank) < n:
                 try:
-                    channel = Channel(listener.accept()[0])
+                    connection: Connection[Any, Any] = Connection(listener.accept()[0].detach())
                 except TimeoutError:
                     if any(process.poll() is not None for process in self._started):
                         raise RunError(self._last_words()) from None
                     continue
-                self._channels.append(channel)
-                hello = channel.receive()
-                if hello is None:
-                    raise RunError(self._last_words())
-                channels[hello["rank"]] = channel
-        self._channels = [channels[rank] for rank in range(n)]
-        self.setup = self._answers()[0]["setup"]
+                self._connections.append(connection)
+                by_rank[self._receive(connection)] = connection
+                connection.send(self._assignment)
+        self._connections = [by_rank[rank] for rank in range(n)]
+        self.setup, *_ = [self._receive(connection) for connection in self._connections]
 
-    def turn(self) -> list[dict[str, Any]]:
-        """Let the team work for one turn; return each process's answer.
+    def turn(self) -> list[Answer]:
+        """Let the team work for one turn; return each process's answer, or raise `RunError` if one failed."""
+        for connection in self._connections:
+            with contextlib.suppress(ConnectionError):  # that it is gone will be heard at once
+                connection.send(True)
+        return [self._receive(connection) for connection in self._connections]
 
-        Raises
-        ------
-        RunError
-            A process failed.
-        """
-        for channel in self._channels:
-            channel.send({"go": True})
-        return self._answers()
+    def _receive(self, connection: "Connection[Any, Any]") -> Any:
+        try:
+            message = connection.recv()
+        except (EOFError, ConnectionError):
+            raise RunError(self._last_words()) from None
+        if isinstance(message, Failed):
+            raise RunError(message.why)
+        return message
 
-    def _answers(self) -> list[dict[str, Any]]:
-        answers = []
-        for channel in self._channels:
-            answer = channel.receive()
-            if answer is None:
-                raise RunError(self._last_words())
-            if "error" in answer:
-                raise RunError(answer["error"])
-            answers.append(answer)
-        return answers
+    def _last_words(self) -> str:
+        return last_words(self._log.read_text(errors="replace"))
 
     def dismiss(self) -> None:
         """Tell all processes to end, and do not wait for it."""
-        for channel in self._channels:
-            channel.close()
+        for connection in self._connections:
+            connection.close()
 
     def end(self) -> None:
         """End all processes: by the end of the stream, and where that does not help, by signals."""
         self.dismiss()
         # One that was still warming up does not listen, and need not be waited for.
         end(self._started, PATIENCE_S if self.setup else 0.0)
-
-    def _last_words(self) -> str:
-        return last_words(self._log.read_text(errors="replace"))

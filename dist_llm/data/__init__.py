@@ -6,20 +6,20 @@
 Only the arithmetic of ranks is here (which sequences are mine), never a message between them.
 """
 
-from dist_llm.data.corpora import Corpus, corpus_key, read_corpus
+from dist_llm.data.corpora import Corpus, find_corpus
 from dist_llm.data.loader import Loader, validation_windows
-from dist_llm.data.prepare import open_data, prepare
+from dist_llm.data.preparation import Data, open_data, prepare
 from dist_llm.data.shards import TokenShards, write_shards
 from dist_llm.data.split import split_documents
 
 __all__ = [
     "Corpus",
+    "Data",
     "Loader",
     "TokenShards",
-    "corpus_key",
+    "find_corpus",
     "open_data",
     "prepare",
-    "read_corpus",
     "split_documents",
     "validation_windows",
     "write_shards",

@@ -5,12 +5,13 @@ holds whole ones out for validation, and the tokenizer's end-of-text token stand
 """
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from dist_llm.config import DataConfig
-from dist_llm.data.download import REMOTES, download
+from dist_llm.data.download import REMOTES, Remote, download
 from dist_llm.data.python_docs import python_docs
 from dist_llm.errors import UserError
 
@@ -18,87 +19,77 @@ SEPARATOR = "<|endoftext|>"  # alone on a line, as TinyStories and others write 
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """A text and where it comes from.
+class Text:
+    """What a corpus holds.
 
     Attributes
     ----------
-    name : str
-        Short; part of the name of the prepared folder.
     documents : list of str
         In the corpus's own order, none of them empty.
     description : str
         One line for a person.
     """
 
-    name: str
     documents: list[str]
     description: str
 
 
-def read_corpus(config: DataConfig, progress: bool = False) -> Corpus:
-    """Read the text that a configuration names, downloading it into ``cache_dir`` the first time.
+@dataclass(frozen=True)
+class Corpus:
+    """A text that has been found, and not been read yet.
 
-    Parameters
+    Attributes
     ----------
-    config : DataConfig
-        ``path`` wins over ``corpus``.
-    progress : bool
-        Show bars on stderr.
+    name : str
+        Short; part of the name of the prepared folder.
+    key : str
+        Equal keys mean equal text. A download's name and checksum; python-docs with Python's version; for the user's
+        own files the path, size and time of change of each.
+    read : callable
+        Takes whether to show bars on stderr, and returns the `Text`. Raises `UserError` if it is not UTF-8, empty or
+        unreadable, or if its download fails.
+    """
+
+    name: str
+    key: str
+    read: Callable[[bool], Text]
+
+
+def find_corpus(config: DataConfig) -> Corpus:
+    """Return the corpus that a configuration names; ``path`` wins over ``corpus``.
 
     Raises
     ------
     UserError
-        No such file, not UTF-8, no text in it, or a download that failed.
+        ``path`` names nothing readable.
     """
-    name = corpus_name(config)
     if config.path is not None:
-        return _read_path(name, Path(config.path).expanduser())
+        path = Path(config.path).expanduser()
+        files = _files(path)
+        stats = [(file.resolve(), file.stat()) for file in files]
+        key = "\n".join(f"{file} {stat.st_size} {stat.st_mtime_ns}" for file, stat in stats)
+        # A file name may fill all 255 bytes that file systems allow; the prepared folder's name adds to it.
+        return Corpus((path.resolve().stem or "root")[:40], key, partial(_read_files, path, files))
     if config.corpus == "python-docs":
-        documents = python_docs(progress)
-        return Corpus(name, documents, f"help topics and docstrings of Python {platform.python_version()}")
+        return Corpus(config.corpus, f"{config.corpus} {platform.python_version()}", _read_python_docs)
     remote = REMOTES[config.corpus]
-    file = Path(config.cache_dir).expanduser() / "downloads" / remote.url.rpartition("/")[2]
+    downloads = Path(config.cache_dir).expanduser() / "downloads"
+    return Corpus(config.corpus, f"{config.corpus} {remote.sha256}", partial(_read_remote, remote, downloads))
+
+
+def _read_python_docs(progress: bool) -> Text:
+    return Text(python_docs(progress), f"help topics and docstrings of Python {platform.python_version()}")
+
+
+def _read_remote(remote: Remote, downloads: Path, progress: bool) -> Text:
     # The checksum is in the name: tinyshakespeare's own name is only "input.txt".
-    file = file.with_name(f"{remote.sha256[:8]}-{file.name}")
+    file = downloads / f"{remote.sha256[:8]}-{remote.url.rpartition('/')[2]}"
     if not file.is_file():
         download(remote.url, file, remote.sha256, remote.n_bytes, progress)
-    return Corpus(name, list(_documents(file)), remote.description)
+    return Text(list(_documents(file)), remote.description)
 
 
-def corpus_name(config: DataConfig) -> str:
-    """Return the name of the corpus, or of the user's file or folder."""
-    if config.path is None:
-        return config.corpus
-    path = Path(config.path).expanduser().resolve()
-    # A file name may fill all 255 bytes that file systems allow; the prepared folder's name adds to it.
-    return (path.stem or "root")[:40]
-
-
-def corpus_key(config: DataConfig) -> str:
-    """Identify the text without reading it: equal keys mean equal text.
-
-    Returns
-    -------
-    str
-        A download's name and checksum; python-docs with Python's version; for the user's own files the path,
-        size and time of change of each.
-
-    Raises
-    ------
-    UserError
-        ``data.path`` names nothing readable.
-    """
-    if config.path is None:
-        version = platform.python_version() if config.corpus == "python-docs" else REMOTES[config.corpus].sha256
-        return f"{config.corpus} {version}"
-    path = Path(config.path).expanduser()
-    stats = [(file.resolve(), file.stat()) for file in _files(path)]
-    return "\n".join(f"{file} {stat.st_size} {stat.st_mtime_ns}" for file, stat in stats)
-
-
-def _read_path(name: str, path: Path) -> Corpus:
-    files = _files(path)
+def _read_files(path: Path, files: list[Path], progress: bool) -> Text:
     documents: list[str] = []
     skipped = 0
     for file in files:
@@ -116,7 +107,7 @@ def _read_path(name: str, path: Path) -> Corpus:
         detail = f" ({skipped} files are not UTF-8)" if skipped else ""
         raise UserError(f"{path} holds no text{detail}: name a UTF-8 file, or a folder of them, with --data.path")
     description = f"{path}, {len(files) - skipped} files" if path.is_dir() else str(path)
-    return Corpus(name, documents, description + (f", {skipped} skipped that are not UTF-8" if skipped else ""))
+    return Text(documents, description + (f", {skipped} skipped that are not UTF-8" if skipped else ""))
 
 
 def _files(path: Path) -> list[Path]:

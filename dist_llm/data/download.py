@@ -1,9 +1,7 @@
 """Downloads of named corpora: streamed, checked against a known SHA-256, and whole or not there at all."""
 
-import contextlib
 import hashlib
 import http.client
-import os
 import ssl
 import urllib.error
 import urllib.request
@@ -13,6 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from dist_llm.atomic import whole_file
 from dist_llm.errors import UserError
 
 CHUNK_BYTES = 1 << 20
@@ -57,9 +56,6 @@ REMOTES = {
 def download(url: str, path: Path, sha256: str, size: int, progress: bool = False) -> None:
     """Fetch a file of known content.
 
-    It arrives under a temporary name beside `path` and is renamed once its checksum is right, so `path` never
-    names half a file; after any error, an interrupt included, the temporary file is gone.
-
     Parameters
     ----------
     url : str
@@ -78,19 +74,18 @@ def download(url: str, path: Path, sha256: str, size: int, progress: bool = Fals
     UserError
         No connection, an HTTP error, other content than expected, or no room on the disk.
     """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        received, digest = _stream(url, partial, size, progress)
-        if received < size:
-            raise UserError(
-                f"the download of {url} broke off after {received:,} of {size:,} bytes: try again, or {WAY_OUT}"
-            )
-        if digest != sha256:
-            raise UserError(
-                f"{url} is not the expected file (sha256 {digest[:12]}..., not {sha256[:12]}...): {WAY_OUT}"
-            )
-        os.replace(partial, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path, uuid.uuid4().hex[:8]) as partial:
+            received, digest = _stream(url, partial, size, progress)
+            if received < size:
+                raise UserError(
+                    f"the download of {url} broke off after {received:,} of {size:,} bytes: try again, or {WAY_OUT}"
+                )
+            if digest != sha256:
+                raise UserError(
+                    f"{url} is not the expected file (sha256 {digest[:12]}..., not {sha256[:12]}...): {WAY_OUT}"
+                )
     except urllib.error.HTTPError as error:
         error.close()
         raise UserError(f"cannot download {url} (HTTP {error.code} {error.reason}): {WAY_OUT}") from error
@@ -108,9 +103,6 @@ def download(url: str, path: Path, sha256: str, size: int, progress: bool = Fals
             f"cannot write the download of {url} to {path.parent} ({error.strerror}): "
             "choose another folder with --data.cache_dir FOLDER, or name a text with --data.path FILE"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
 
 
 def _stream(url: str, path: Path, size: int, progress: bool) -> tuple[int, str]:
@@ -127,6 +119,4 @@ def _stream(url: str, path: Path, size: int, progress: bool) -> tuple[int, str]:
             digest.update(chunk)
             received += len(chunk)
             bar.update(len(chunk))
-        file.flush()
-        os.fsync(file.fileno())
     return received, digest.hexdigest()

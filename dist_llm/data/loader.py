@@ -8,7 +8,7 @@ so neighbours share one token, and no target is predicted twice in an epoch. The
 epoch; otherwise the same tokens would be the first of a window, with no context to use, every time.
 
 There is no position to save in a checkpoint and no worker process: step 1000 is computed, not reached. With N
-ranks a step still reads the batch one rank would read, each rank its own share of the rows.
+ranks a step still reads the batch one rank would read, each rank its own shard of the rows.
 """
 
 from functools import lru_cache
@@ -17,8 +17,8 @@ from typing import Protocol
 import numpy as np
 
 from dist_llm.errors import UserError
+from dist_llm.partition import shard
 from dist_llm.seeding import generator
-from dist_llm.shares import share_in_units
 
 
 class Tokens(Protocol):
@@ -34,6 +34,30 @@ class Tokens(Protocol):
     def read(self, start: int, count: int) -> np.ndarray:
         """Return tokens start, ..., start + count - 1 as int32."""
         ...
+
+
+class TokensInMemory:
+    """Tokens in an array.
+
+    Parameters
+    ----------
+    tokens : ndarray of int32, shape (n,)
+    fingerprint : str
+        Identifies them.
+    n_bytes : int
+        Bytes of text that they stand for.
+    """
+
+    def __init__(self, tokens: np.ndarray, fingerprint: str, n_bytes: int) -> None:
+        self._tokens, self.fingerprint, self.n_bytes = tokens, fingerprint, n_bytes
+
+    def __len__(self) -> int:
+        """Return the number of tokens."""
+        return len(self._tokens)
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        """Return tokens start, ..., start + count - 1."""
+        return self._tokens[start : start + count]
 
 
 class Loader:
@@ -103,24 +127,26 @@ class Loader:
             ids[row] = epoch, self._epoch(epoch)[1][position]
         return ids
 
-    def batch(self, step: int, rank: int = 0, world_size: int = 1, unit: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Return a rank's share of a step's inputs and targets.
+    def batch(
+        self, step: int, rank: int = 0, world_size: int = 1, granularity: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return a rank's shard of a step's inputs and targets.
 
         Parameters
         ----------
         step : int
             Counted from 0.
         rank, world_size : int
-            Whose share; joined in the order of the ranks, the shares are the batch of a single rank.
-        unit : int
+            Whose shard; joined in the order of the ranks, the shards are the batch of a single rank.
+        granularity : int
             Sequences that are never divided among ranks.
 
         Returns
         -------
-        x, y : ndarray of shape (share of batch_size, seq_len), int32
+        x, y : ndarray of shape (shard of batch_size, seq_len), int32
             ``y[:, t]`` is the token that follows ``x[:, t]``.
         """
-        ids = self.sequence_ids(step)[share_in_units(self.batch_size, unit, rank, world_size)]
+        ids = self.sequence_ids(step)[shard(self.batch_size, rank, world_size, granularity)]
         x = np.empty((len(ids), self.seq_len), np.int32)
         y = np.empty_like(x)
         for row, (epoch, index) in enumerate(ids.tolist()):

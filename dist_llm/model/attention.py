@@ -9,9 +9,10 @@ from typing import Protocol
 import numpy as np
 
 from dist_llm.model.causal_attention import causal_attention, causal_attention_backward
+from dist_llm.model.layer import Cache
 from dist_llm.model.linear import Linear
 from dist_llm.model.params import ParamStore
-from dist_llm.model.rope import rotate, rotate_backward
+from dist_llm.model.rope import apply_rotary_emb, apply_rotary_emb_backward
 
 
 class KeysAndValues(Protocol):
@@ -27,8 +28,8 @@ class Attention:
 
     Parameters
     ----------
-    turns : complex ndarray of shape (max_seq_len, Dh / 2)
-        Of `rope.rotations`.
+    freqs_cis : complex ndarray of shape (max_seq_len, Dh / 2)
+        Of `rope.precompute_freqs_cis`.
     out_std : float
         Initial standard deviation of o_proj, which writes into the residual stream.
     """
@@ -40,7 +41,7 @@ class Attention:
         dim: int,
         n_heads: int,
         n_kv_heads: int,
-        turns: np.ndarray,
+        freqs_cis: np.ndarray,
         init_std: float,
         out_std: float,
     ) -> None:
@@ -48,26 +49,26 @@ class Attention:
         kv_dim = n_kv_heads * self.head_dim
         # Three matrices by name, but side by side in memory: one product makes queries, keys and values.
         rows = {"q_proj": dim, "k_proj": kv_dim, "v_proj": kv_dim}
-        parts = [store.declare(f"{name}.{part}.weight", (n, dim), init_std) for part, n in rows.items()]
+        parts = [store.declare(f"{name}.{part}.weight", (n, dim), "hidden", init_std) for part, n in rows.items()]
         self.qkv_proj = Linear(store.join(parts))
-        self.o_proj = Linear(store.declare(f"{name}.o_proj.weight", (dim, dim), out_std))
-        self.turns = turns
+        self.o_proj = Linear(store.declare(f"{name}.o_proj.weight", (dim, dim), "hidden", out_std))
+        self.freqs_cis = freqs_cis
         # The scores' factor 1 / sqrt(Dh) rides along in the rotation of the queries.
-        self.scaled_turns = (turns * self.head_dim**-0.5).astype(turns.dtype)
+        self.scaled_freqs_cis = (freqs_cis * self.head_dim**-0.5).astype(freqs_cis.dtype)
 
-    def forward(self, x: np.ndarray) -> tuple[np.ndarray, tuple]:
+    def forward(self, x: np.ndarray) -> tuple[np.ndarray, Cache]:
         """Map (B, T, D) to (B, T, D)."""
         B, T, D = x.shape
         qkv, qkv_cache = self.qkv_proj.forward(x)
         q, k, v = self._split(qkv)  # (B, T, H, Dh), (B, T, K, Dh), (B, T, K, Dh)
-        q = rotate(q, self.scaled_turns[:T])  # (B, H, T, Dh)
-        k = rotate(k, self.turns[:T])  # (B, K, T, Dh)
+        q = apply_rotary_emb(q, self.scaled_freqs_cis[:T])  # (B, H, T, Dh)
+        k = apply_rotary_emb(k, self.freqs_cis[:T])  # (B, K, T, Dh)
         v = v.swapaxes(1, 2)  # (B, K, T, Dh)
         o, scores_cache = causal_attention(self._group(q), k[:, :, None], v[:, :, None])  # (B, K, G, T, Dh)
         y, o_cache = self.o_proj.forward(o.transpose(0, 3, 1, 2, 4).reshape(B, T, D))
         return y, (qkv_cache, scores_cache, o_cache)
 
-    def backward(self, dy: np.ndarray, cache: tuple) -> np.ndarray:
+    def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
         """Map (B, T, D) back to (B, T, D)."""
         qkv_cache, scores_cache, o_cache = cache
         B, T, _ = dy.shape
@@ -76,8 +77,8 @@ class Attention:
         dq, dk, dv = causal_attention_backward(do, scores_cache)
         dqkv = np.empty((B, T, self.qkv_proj.weight.shape[0]), dy.dtype)
         q_part, k_part, v_part = self._split(dqkv)  # views, to be filled
-        rotate_backward(dq.reshape(B, self.n_heads, T, -1), self.scaled_turns[:T], out=q_part)
-        rotate_backward(dk[:, :, 0], self.turns[:T], out=k_part)
+        apply_rotary_emb_backward(dq.reshape(B, self.n_heads, T, -1), self.scaled_freqs_cis[:T], out=q_part)
+        apply_rotary_emb_backward(dk[:, :, 0], self.freqs_cis[:T], out=k_part)
         v_part[...] = dv[:, :, 0].swapaxes(1, 2)
         return self.qkv_proj.backward(dqkv, qkv_cache)
 
@@ -85,8 +86,8 @@ class Attention:
         """Attend from t new positions to all so far, whose keys and values are cached: (B, t, D) to (B, t, D)."""
         B, t, D = x.shape
         q, k, v = self._split(self.qkv_proj.forward(x)[0])
-        q = rotate(q, self.scaled_turns[start : start + t])
-        k = rotate(k, self.turns[start : start + t])
+        q = apply_rotary_emb(q, self.scaled_freqs_cis[start : start + t])
+        k = apply_rotary_emb(k, self.freqs_cis[start : start + t])
         k, v = kv_cache.append(k, v.swapaxes(1, 2))  # (B, K, start + t, Dh)
         scores = self._group(q) @ k[:, :, None].swapaxes(-1, -2)  # (B, K, G, t, start + t)
         if t > 1:

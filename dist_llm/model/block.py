@@ -4,6 +4,7 @@ import numpy as np
 
 from dist_llm.model.attention import Attention, KeysAndValues
 from dist_llm.model.functional import dropout, dropout_backward
+from dist_llm.model.layer import Cache, Observe
 from dist_llm.model.params import ParamStore
 from dist_llm.model.rmsnorm import RMSNorm
 from dist_llm.model.swiglu import SwiGLU
@@ -23,19 +24,24 @@ class Block:
         n_heads: int,
         n_kv_heads: int,
         ffn_dim: int,
-        turns: np.ndarray,
+        freqs_cis: np.ndarray,
         norm_eps: float,
         dropout: float,
         init_std: float,
         out_std: float,
+        observe: Observe,
     ) -> None:
-        self.input_layernorm = RMSNorm(store, f"{name}.input_layernorm", dim, norm_eps)
-        self.self_attn = Attention(store, f"{name}.self_attn", dim, n_heads, n_kv_heads, turns, init_std, out_std)
-        self.post_attention_layernorm = RMSNorm(store, f"{name}.post_attention_layernorm", dim, norm_eps)
-        self.mlp = SwiGLU(store, f"{name}.mlp", dim, ffn_dim, init_std, out_std)
+        norm1 = RMSNorm(store, f"{name}.input_layernorm", dim, norm_eps)
+        attention = Attention(store, f"{name}.self_attn", dim, n_heads, n_kv_heads, freqs_cis, init_std, out_std)
+        norm2 = RMSNorm(store, f"{name}.post_attention_layernorm", dim, norm_eps)
+        feed_forward = SwiGLU(store, f"{name}.mlp", dim, ffn_dim, init_std, out_std)
+        self.input_layernorm = observe("norms", norm1)
+        self.self_attn = observe("attention", attention)
+        self.post_attention_layernorm = observe("norms", norm2)
+        self.mlp = observe("feed-forward", feed_forward)
         self.dropout = dropout
 
-    def forward(self, x: np.ndarray, rngs: Generators = None) -> tuple[np.ndarray, tuple]:
+    def forward(self, x: np.ndarray, rngs: Generators = None) -> tuple[np.ndarray, Cache]:
         """Map (B, T, D) to (B, T, D); `rngs` (one per sequence) switches dropout on."""
         y, norm1 = self.input_layernorm.forward(x)
         y, attn = self.self_attn.forward(y)
@@ -47,7 +53,7 @@ class Block:
         z += y
         return z, (norm1, attn, mask1, norm2, mlp, mask2)
 
-    def backward(self, dz: np.ndarray, cache: tuple) -> np.ndarray:
+    def backward(self, dz: np.ndarray, cache: Cache) -> np.ndarray:
         """Map (B, T, D) back to (B, T, D)."""
         norm1, attn, mask1, norm2, mlp, mask2 = cache
         dy = dropout_backward(dz, mask2)

@@ -21,6 +21,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from dist_llm.model.layer import Cache
+
 QUERY_BLOCK = 64  # queries in a tile: measured best of 32, 64, 128 and 256 at T = 256
 TILE_SIZE = 1 << 18  # scores in a tile, 1 MB: the heads that fit into it are computed together
 KEPT_KEYS = 512  # up to so many positions, tiles are kept
@@ -28,7 +30,7 @@ KEPT_KEYS = 512  # up to so many positions, tiles are kept
 SAFE_SCORE = 40.0
 
 
-def causal_attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, tuple]:
+def causal_attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, Cache]:
     """Attend each position to itself and those before it.
 
     Parameters
@@ -59,7 +61,7 @@ def causal_attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> tuple[np.nd
     return o, (q, k, v1, o, sums, safe, kept)
 
 
-def causal_attention_backward(do: np.ndarray, cache: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def causal_attention_backward(do: np.ndarray, cache: Cache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return (dq, dk, dv) of `causal_attention`, in the shapes of q, k and v."""
     q, k, v1, o, sums, safe, kept = cache
     T, Dh = q.shape[-2:]

@@ -9,7 +9,7 @@ class Embedding:
     """y = W[tokens], with ``{name}.weight`` of shape (V, D)."""
 
     def __init__(self, store: ParamStore, name: str, vocab_size: int, dim: int, init_std: float) -> None:
-        self.weight = store.declare(f"{name}.weight", (vocab_size, dim), init_std)
+        self.weight = store.declare(f"{name}.weight", (vocab_size, dim), "embedding", init_std)
 
     def forward(self, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Map int (B, T) to (B, T, D)."""

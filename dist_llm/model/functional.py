@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from dist_llm.model.layer import Cache
+
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
     """Return 1 / (1 + exp(-x)), elementwise."""
@@ -13,7 +15,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return s
 
 
-def silu_multiply(gate: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, tuple]:
+def silu_multiply(gate: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, Cache]:
     """SwiGLU's nonlinearity, h = silu(gate) * up with silu(g) = g * sigmoid(g) (Shazeer 2020, arXiv 2002.05202).
 
     Parameters
@@ -31,7 +33,7 @@ def silu_multiply(gate: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, tuple]:
     return h, (gate, up, s)
 
 
-def silu_multiply_backward(dh: np.ndarray, cache: tuple) -> tuple[np.ndarray, np.ndarray]:
+def silu_multiply_backward(dh: np.ndarray, cache: Cache) -> tuple[np.ndarray, np.ndarray]:
     """Return (dgate, dup) of `silu_multiply`."""
     gate, up, s = cache
     silu = gate * s
@@ -47,7 +49,7 @@ def silu_multiply_backward(dh: np.ndarray, cache: tuple) -> tuple[np.ndarray, np
 
 
 def softmax_cross_entropy_(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Cross-entropy of each row's softmax, summed over rows; turns `logits` into its own gradient, in place.
+    """Cross-entropy of each row's softmax, summed over rows; freqs_cis `logits` into its own gradient, in place.
 
     With p = softmax(z) the loss is sum_n -log p[n, target_n], and its gradient is simply p - onehot(target).
 

@@ -9,12 +9,13 @@ from dist_llm.model.attention import KeysAndValues
 from dist_llm.model.block import Block, Generators
 from dist_llm.model.embedding import Embedding
 from dist_llm.model.functional import dropout, dropout_backward
+from dist_llm.model.layer import Cache, Observe, unobserved
 from dist_llm.model.loss_head import LossHead
 from dist_llm.model.params import ParamStore
 from dist_llm.model.rmsnorm import RMSNorm
-from dist_llm.model.rope import rotations
+from dist_llm.model.rope import precompute_freqs_cis
 
-Ready = Callable[[int], None]
+OnGradReady = Callable[[int], None]
 
 
 def count_parameters(config: ModelConfig, vocab_size: int) -> int:
@@ -36,6 +37,8 @@ class Llama:
         Rows of the embedding.
     dtype : dtype
         float32 trains; float64 serves the gradient checks.
+    observe : Observe
+        Is shown every layer, and may put a wrapper in its place that, for instance, takes its time.
 
     Attributes
     ----------
@@ -43,12 +46,22 @@ class Llama:
         Every parameter and gradient; zero until `params.initialize` or a checkpoint fills them.
     """
 
-    def __init__(self, config: ModelConfig, vocab_size: int, dtype: np.typing.DTypeLike = np.float32) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        vocab_size: int,
+        dtype: np.typing.DTypeLike = np.float32,
+        observe: Observe = unobserved,
+    ) -> None:
         self.config, self.vocab_size = config, vocab_size
         self.params = ParamStore()
-        self.turns = rotations(config.max_seq_len, config.dim // config.n_heads, config.rope_theta, dtype)
+        self.freqs_cis = precompute_freqs_cis(
+            config.max_seq_len, config.dim // config.n_heads, config.rope_theta, dtype
+        )
         std = config.init_std
-        self.embed_tokens = Embedding(self.params, "model.embed_tokens", vocab_size, config.dim, std)
+        self.embed_tokens = observe(
+            "embedding", Embedding(self.params, "model.embed_tokens", vocab_size, config.dim, std)
+        )
         self.layers = [
             Block(
                 self.params,
@@ -57,24 +70,34 @@ class Llama:
                 n_heads=config.n_heads,
                 n_kv_heads=config.n_kv_heads or config.n_heads,
                 ffn_dim=config.ffn_dim,
-                turns=self.turns,
+                freqs_cis=self.freqs_cis,
                 norm_eps=config.norm_eps,
                 dropout=config.dropout,
                 init_std=std,
                 # 2 * n_layers outputs are added up in the residual stream; scaled so, their sum keeps its size (GPT-2).
                 out_std=std / (2 * config.n_layers) ** 0.5,
+                observe=observe,
             )
             for i in range(config.n_layers)
         ]
-        self.norm = RMSNorm(self.params, "model.norm", config.dim, config.norm_eps)
+        self.norm = observe("norms", RMSNorm(self.params, "model.norm", config.dim, config.norm_eps))
         if config.tie_embeddings:
             output = self.embed_tokens.weight
         else:
-            output = self.params.declare("lm_head.weight", (vocab_size, config.dim), std)
-        self.loss_head = LossHead(output)
+            output = self.params.declare("lm_head.weight", (vocab_size, config.dim), "head", std)
+        self.loss_head = observe("loss", LossHead(output))
         self.params.allocate(dtype)
 
-    def forward(self, tokens: np.ndarray, rngs: Generators = None) -> tuple[np.ndarray, tuple]:
+    def __repr__(self) -> str:
+        """Say the shape, and how many parameters there are."""
+        c = self.config
+        kv = f" ({c.n_kv_heads} for keys and values)" if c.n_kv_heads not in (None, c.n_heads) else ""
+        return (
+            f"Llama({self.params.size:,} parameters: dim {c.dim}, {c.n_layers} layers, {c.n_heads} heads{kv}, "
+            f"ffn {c.ffn_dim}, vocabulary {self.vocab_size}, context {c.max_seq_len})"
+        )
+
+    def forward(self, tokens: np.ndarray, rngs: Generators = None) -> tuple[np.ndarray, Cache]:
         """Map tokens to the last hidden states.
 
         Parameters
@@ -98,25 +121,25 @@ class Llama:
         h, norm = self.norm.forward(x)
         return h, (embedding, mask, blocks, norm)
 
-    def backward(self, dh: np.ndarray, cache: tuple, ready: Ready = lambda offset: None) -> None:
+    def backward(self, dh: np.ndarray, cache: Cache, on_grad_ready: OnGradReady = lambda offset: None) -> None:
         """Add the gradients of all parameters but the output projection, given dh of shape (B, T, D).
 
         Parameters
         ----------
-        ready : callable, optional
-            Told, as the pass proceeds, the offset in the flat buffer from which on all gradients are final.
+        on_grad_ready : callable, optional
+            Called, as the pass proceeds, with an offset in the flat buffer: every gradient at or after it is final.
         """
         embedding, mask, blocks, norm = cache
         dx = self.norm.backward(dh, norm)
-        ready(self.norm.gain.offset)
+        on_grad_ready(self.norm.gain.offset)
         for layer, block in zip(reversed(self.layers), reversed(blocks), strict=True):
             dx = layer.backward(dx, block)
-            ready(layer.input_layernorm.gain.offset)
+            on_grad_ready(layer.input_layernorm.gain.offset)
         dx = dropout_backward(dx, mask)
         self.embed_tokens.backward(dx, embedding)
-        ready(0)
+        on_grad_ready(0)
 
-    def loss(self, tokens: np.ndarray, targets: np.ndarray, rngs: Generators = None) -> tuple[float, tuple]:
+    def loss(self, tokens: np.ndarray, targets: np.ndarray, rngs: Generators = None) -> tuple[float, Cache]:
         """Return the cross-entropy summed over all B * T predictions, in nats.
 
         Parameters
@@ -130,11 +153,11 @@ class Llama:
         loss, head = self.loss_head.forward(h, targets)
         return loss, (body, head)
 
-    def loss_backward(self, dloss: float, cache: tuple, ready: Ready = lambda offset: None) -> None:
-        """Add ``dloss`` times the gradient of `loss` to the gradients of all parameters; `ready` as for `backward`."""
+    def loss_backward(self, dloss: float, cache: Cache, on_grad_ready: OnGradReady = lambda offset: None) -> None:
+        """Add ``dloss`` times the gradient of `loss` to those of all parameters; `on_grad_ready` as for `backward`."""
         body, head = cache
         dh = self.loss_head.backward(dloss, head)
-        self.backward(dh, body, ready)
+        self.backward(dh, body, on_grad_ready)
 
     def logits(self, tokens: np.ndarray) -> np.ndarray:
         """Return the logits of the next token at every position: int (B, T) to (B, T, V)."""

@@ -1,13 +1,14 @@
 """Output projection, softmax and cross-entropy in one, a chunk of rows at a time.
 
 The (N, V) logits are by far the largest activation of a small model with a large vocabulary (256 tokens x 32k words
-are 32 MB). Only a chunk of them exists at any time: the forward pass turns a chunk into its own gradient in place,
+are 32 MB). Only a chunk of them exists at any time: the forward pass freqs_cis a chunk into its own gradient in place,
 and keeps it if it is the only one; otherwise the backward pass computes each chunk again.
 """
 
 import numpy as np
 
 from dist_llm.model.functional import softmax_cross_entropy_
+from dist_llm.model.layer import Cache
 from dist_llm.model.params import Param
 
 # Elements in a chunk, 32 MB in float32. Each chunk adds to the whole (V, D) gradient of the weight, which must be worth
@@ -27,7 +28,7 @@ class LossHead:
     def __init__(self, weight: Param) -> None:
         self.weight = weight
 
-    def forward(self, h: np.ndarray, targets: np.ndarray) -> tuple[float, tuple]:
+    def forward(self, h: np.ndarray, targets: np.ndarray) -> tuple[float, Cache]:
         """Return the summed loss in nats.
 
         Parameters
@@ -43,7 +44,7 @@ class LossHead:
             loss += softmax_cross_entropy_(logits, row_targets[chunk])
         return loss, (h, targets, logits if len(chunks) == 1 else None)
 
-    def backward(self, dloss: float, cache: tuple) -> np.ndarray:
+    def backward(self, dloss: float, cache: Cache) -> np.ndarray:
         """Return dh of shape (B, T, D)."""
         h, targets, dlogits = cache
         rows, row_targets = h.reshape(-1, h.shape[-1]), targets.ravel()

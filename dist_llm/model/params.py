@@ -5,9 +5,14 @@ views. Tensors are declared in forward order, so gradients become final from the
 pass proceeds.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+
+from dist_llm.errors import UserError
+
+# What a tensor is for: the table of token embeddings, a matrix inside a block, a norm's gain, the output projection.
+ROLES = ("embedding", "hidden", "gain", "head")
 
 
 class Param:
@@ -20,16 +25,20 @@ class Param:
     shape : tuple of int
     offset : int
         Where it starts in the flat buffers.
+    role : str
+        One of ROLES.
     init_std : float or None
         Standard deviation of its initial normal values; None: ones.
     data, grad : ndarray
         Views of `shape`. Write into them in place; rebinding them would cut them off from the flat buffer.
     """
 
-    def __init__(self, name: str, shape: tuple[int, ...], offset: int, init_std: float | None) -> None:
+    def __init__(self, name: str, shape: tuple[int, ...], offset: int, role: str, init_std: float | None) -> None:
+        assert role in ROLES, role
         self.name = name
         self.shape = shape
         self.offset = offset
+        self.role = role
         self.init_std = init_std
         self.data: np.ndarray
         self.grad: np.ndarray
@@ -60,17 +69,17 @@ class ParamStore:
         self.data: np.ndarray
         self.grad: np.ndarray
 
-    def declare(self, name: str, shape: tuple[int, ...], init_std: float | None) -> Param:
+    def declare(self, name: str, shape: tuple[int, ...], role: str, init_std: float | None) -> Param:
         """Add a tensor behind those declared so far."""
         assert name not in self._params, name
-        param = Param(name, shape, self.size, init_std)
+        param = Param(name, shape, self.size, role, init_std)
         self._params[name] = param
         return param
 
     def join(self, params: Sequence[Param]) -> Param:
         """Return matrices that were declared one behind the other as one: their rows, in that order."""
         rows = sum(param.shape[0] for param in params)
-        joined = Param("", (rows, *params[0].shape[1:]), params[0].offset, None)
+        joined = Param("", (rows, *params[0].shape[1:]), params[0].offset, params[0].role, None)
         assert joined.slice.stop == params[-1].slice.stop, "they do not lie side by side"
         self._joined.append(joined)
         return joined
@@ -90,6 +99,27 @@ class ParamStore:
                 param.data[...] = 1
             else:
                 param.data[...] = rng.standard_normal(param.shape) * param.init_std
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return the values of all tensors by name; they are views."""
+        return {param.name: param.data for param in self}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Copy the values of all tensors.
+
+        Raises
+        ------
+        UserError
+            The tensors are those of another model.
+        """
+        expected = {param.name: param.shape for param in self}
+        found = {name: array.shape for name, array in state.items()}
+        for name in sorted(expected.keys() | found.keys()):
+            if expected.get(name) != found.get(name):
+                is_, should_be = found.get(name, "missing"), expected.get(name, "there")
+                raise UserError(f"these are weights of another model: {name} is {is_}, not {should_be}")
+        for param in self:
+            param.data[...] = state[param.name]
 
     @property
     def size(self) -> int:

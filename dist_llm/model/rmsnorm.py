@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from dist_llm.model.layer import Cache
 from dist_llm.model.params import ParamStore
 
 
@@ -9,10 +10,10 @@ class RMSNorm:
     """Scales each row to root mean square 1, then each column by a learned gain ``{name}.weight`` of shape (D,)."""
 
     def __init__(self, store: ParamStore, name: str, dim: int, eps: float) -> None:
-        self.gain = store.declare(f"{name}.weight", (dim,), init_std=None)
+        self.gain = store.declare(f"{name}.weight", (dim,), "gain", init_std=None)
         self.eps = eps
 
-    def forward(self, x: np.ndarray) -> tuple[np.ndarray, tuple]:
+    def forward(self, x: np.ndarray) -> tuple[np.ndarray, Cache]:
         """Map (..., D) to (..., D)."""
         # vecdot(x, x) is the sum of squares of each row in one pass, without the (..., D) array of squares.
         mean_square = np.vecdot(x, x)[..., None] / x.shape[-1]  # (..., 1)
@@ -21,7 +22,7 @@ class RMSNorm:
         y *= self.gain.data
         return y, (x, r)
 
-    def backward(self, dy: np.ndarray, cache: tuple) -> np.ndarray:
+    def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
         """Map (..., D) back to (..., D)."""
         x, r = cache
         rows = (-1, x.shape[-1])

@@ -9,7 +9,7 @@ by a fixed permutation of the rows of q_proj and k_proj.)
 import numpy as np
 
 
-def rotations(max_seq_len: int, head_dim: int, theta: float, dtype: np.typing.DTypeLike) -> np.ndarray:
+def precompute_freqs_cis(max_seq_len: int, head_dim: int, theta: float, dtype: np.typing.DTypeLike) -> np.ndarray:
     """Return the unit complex numbers exp(i t theta^(-2j / Dh)), of shape (max_seq_len, Dh / 2).
 
     Parameters
@@ -22,13 +22,13 @@ def rotations(max_seq_len: int, head_dim: int, theta: float, dtype: np.typing.DT
     return np.exp(1j * angles).astype(np.result_type(dtype, np.complex64))
 
 
-def rotate(x: np.ndarray, turns: np.ndarray) -> np.ndarray:
-    """Turn each pair of `x` by `turns` and move heads in front of time.
+def apply_rotary_emb(x: np.ndarray, freqs_cis: np.ndarray) -> np.ndarray:
+    """Turn each pair of `x` by `freqs_cis` and move heads in front of time.
 
     Parameters
     ----------
     x : ndarray of shape (B, T, H, Dh)
-    turns : complex ndarray of shape (T, Dh / 2)
+    freqs_cis : complex ndarray of shape (T, Dh / 2)
 
     Returns
     -------
@@ -37,11 +37,11 @@ def rotate(x: np.ndarray, turns: np.ndarray) -> np.ndarray:
     """
     B, T, H, Dh = x.shape
     y = np.empty((B, H, T, Dh), x.dtype)
-    np.multiply(x.view(turns.dtype).swapaxes(1, 2), turns, out=y.view(turns.dtype))
+    np.multiply(x.view(freqs_cis.dtype).swapaxes(1, 2), freqs_cis, out=y.view(freqs_cis.dtype))
     return y
 
 
-def rotate_backward(dy: np.ndarray, turns: np.ndarray, out: np.ndarray) -> None:
+def apply_rotary_emb_backward(dy: np.ndarray, freqs_cis: np.ndarray, out: np.ndarray) -> None:
     """Turn (B, H, T, Dh) back and move time in front of heads, into `out` of (B, T, H, Dh)."""
-    # forward was y = x * turns; the gradient of a complex product is the product with the conjugate
-    np.multiply(dy.view(turns.dtype), turns.conj(), out=out.view(turns.dtype).swapaxes(1, 2))
+    # forward was y = x * freqs_cis; the gradient of a complex product is the product with the conjugate
+    np.multiply(dy.view(freqs_cis.dtype), freqs_cis.conj(), out=out.view(freqs_cis.dtype).swapaxes(1, 2))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from dist_llm.model.functional import silu_multiply, silu_multiply_backward
+from dist_llm.model.layer import Cache
 from dist_llm.model.linear import Linear
 from dist_llm.model.params import ParamStore
 
@@ -11,11 +12,11 @@ class SwiGLU:
     """The feed-forward of a block: D -> F twice, gated, F -> D."""
 
     def __init__(self, store: ParamStore, name: str, dim: int, ffn_dim: int, init_std: float, out_std: float) -> None:
-        self.gate_proj = Linear(store.declare(f"{name}.gate_proj.weight", (ffn_dim, dim), init_std))
-        self.up_proj = Linear(store.declare(f"{name}.up_proj.weight", (ffn_dim, dim), init_std))
-        self.down_proj = Linear(store.declare(f"{name}.down_proj.weight", (dim, ffn_dim), out_std))
+        self.gate_proj = Linear(store.declare(f"{name}.gate_proj.weight", (ffn_dim, dim), "hidden", init_std))
+        self.up_proj = Linear(store.declare(f"{name}.up_proj.weight", (ffn_dim, dim), "hidden", init_std))
+        self.down_proj = Linear(store.declare(f"{name}.down_proj.weight", (dim, ffn_dim), "hidden", out_std))
 
-    def forward(self, x: np.ndarray) -> tuple[np.ndarray, tuple]:
+    def forward(self, x: np.ndarray) -> tuple[np.ndarray, Cache]:
         """Map (B, T, D) to (B, T, D)."""
         # Gate and up are two arrays: as halves of one, every elementwise step below would be strided and 3x slower.
         gate, gate_cache = self.gate_proj.forward(x)
@@ -24,7 +25,7 @@ class SwiGLU:
         y, down_cache = self.down_proj.forward(h)
         return y, (gate_cache, up_cache, h_cache, down_cache)
 
-    def backward(self, dy: np.ndarray, cache: tuple) -> np.ndarray:
+    def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
         """Map (B, T, D) back to (B, T, D)."""
         gate_cache, up_cache, h_cache, down_cache = cache
         dh = self.down_proj.backward(dy, down_cache)

@@ -8,11 +8,13 @@ The decay is on matrices only: gains of norms are no weights to be kept small.
 """
 
 import math
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
 from dist_llm.config import OptimConfig
-from dist_llm.model.params import ParamStore
+from dist_llm.model.params import ROLES, ParamStore
+from dist_llm.optim.sharding import Sharding, Unsharded
 
 CHUNK = 1 << 14  # elements: parameter, gradient, two moments and scratch of a chunk together stay in the L2 cache
 
@@ -24,36 +26,42 @@ class AdamW:
     ----------
     params : ParamStore
     config : OptimConfig
-    part : slice
-        Of the flat buffers, what this optimizer updates; all of them unless told.
+    sharding : Sharding, optional
+        The part of the parameters to update, and the home of the moments; all of them unless told.
+    roles : collection of str
+        Update the parameters of these roles only.
 
     Attributes
     ----------
-    m, v : ndarray of shape (P,), or as long as the part
-        First and second moment, laid out as the parameters.
+    m, v : ndarray of shape (n,)
+        First and second moment of the n parameters that it updates, in their order.
     steps : int
         Steps taken so far, the t of the bias correction.
     """
 
-    def __init__(self, params: ParamStore, config: OptimConfig, part: slice = slice(None)) -> None:
-        self.params, self.config = params, config
-        self.m, self.v = np.zeros_like(params.data[part]), np.zeros_like(params.data[part])
-        self.steps = 0
-        first, last, _ = part.indices(params.size)
-        self._first = first
-        self._chunks = [
-            (
-                slice(start, min(start + CHUNK, param.slice.stop, last)),
-                config.weight_decay if len(param.shape) > 1 else 0.0,
-            )
-            for param in params
-            for start in range(max(param.slice.start, first), min(param.slice.stop, last), CHUNK)
-        ]
+    whole_tensors = False
 
-    @property
-    def moments(self) -> dict[str, np.ndarray]:
-        """Both moments by their names."""
-        return {"m": self.m, "v": self.v}
+    def __init__(
+        self,
+        params: ParamStore,
+        config: OptimConfig,
+        sharding: Sharding | None = None,
+        roles: Collection[str] = ROLES,
+    ) -> None:
+        self.params, self.config, self.sharding = params, config, sharding or Unsharded()
+        self.steps = 0
+        self._tensors = [param for param in params if param.role in roles]
+        # Of each chunk: where it lies in the flat buffers, where in the moments, and its weight decay.
+        self._chunks: list[tuple[slice, slice, float]] = []
+        first, last, _ = self.sharding.shard.indices(params.size)
+        n = 0
+        for param in self._tensors:
+            decay = 0.0 if param.role == "gain" else config.weight_decay
+            for start in range(max(param.slice.start, first), min(param.slice.stop, last), CHUNK):
+                stop = min(start + CHUNK, param.slice.stop, last)
+                self._chunks.append((slice(start, stop), slice(n, n + stop - start), decay))
+                n += stop - start
+        self.m, self.v = (self.sharding.new_state(name, n, params.data.dtype) for name in ("m", "v"))
 
     def step(self, lr: float) -> None:
         """Update the parameters by their gradients."""
@@ -61,9 +69,8 @@ class AdamW:
         beta1, beta2 = self.config.beta1, self.config.beta2
         correction1, correction2 = 1 - beta1**self.steps, 1 - beta2**self.steps
         scratch_buffer = np.empty(CHUNK, self.m.dtype)
-        for chunk, weight_decay in self._chunks:
+        for chunk, own, weight_decay in self._chunks:
             p, g = self.params.data[chunk], self.params.grad[chunk]
-            own = slice(chunk.start - self._first, chunk.stop - self._first)
             m, v = self.m[own], self.v[own]
             scratch = scratch_buffer[: len(p)]
             m *= beta1
@@ -80,3 +87,25 @@ class AdamW:
             np.divide(m, scratch, out=scratch)
             scratch *= lr / correction1
             p -= scratch
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return steps and moments of all parameters, by name, on rank 0 and nothing on the others; collective."""
+        state = {"steps": np.array([self.steps])}
+        for name, moment in (("m", self.m), ("v", self.v)):
+            whole = self.sharding.gather(moment)
+            if whole is None:
+                state = {}
+                continue
+            ends = np.cumsum([param.size for param in self._tensors])[:-1]
+            for param, part in zip(self._tensors, np.split(whole, ends), strict=True):
+                state[f"{name}.{param.name}"] = part.reshape(param.shape)
+        return state
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from what `state_dict` returned, which rank 0 has; collective."""
+        steps = np.array(state.get("steps", [0]))
+        self.sharding.bcast_(steps)
+        self.steps = int(steps[0])
+        for name, moment in (("m", self.m), ("v", self.v)):
+            whole = np.concatenate([state[f"{name}.{p.name}"].ravel() for p in self._tensors]) if state else None
+            self.sharding.scatter(whole, moment)

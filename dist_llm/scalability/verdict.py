@@ -1,88 +1,82 @@
 """The first lines of a report: what was found, and what stands against believing it."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+
+from dist_llm.measuring.machine import Machine
+from dist_llm.measuring.peak import Peak
+from dist_llm.scalability.analysis import SeriesResult
 
 PRESENTLY_BUSY = 0.05  # of the usable cores' time before the first run
 UNSTEADY = 0.1  # between the peaks of the rounds
 
 
-def verdict(report: dict[str, Any]) -> list[str]:
+def verdict(series: Sequence[SeriesResult]) -> list[str]:
     """Return a line for each series; one whose ranks lose to the threads of one process comes first."""
-    lines = [(_headline(series)) for series in report["series"] if series["points"]]
+    lines = [_headline(one) for one in series if one.points]
     return [line for _, line in sorted(lines, key=lambda pair: pair[0])]
 
 
-def _headline(series: dict[str, Any]) -> tuple[int, str]:
+def _headline(series: SeriesResult) -> tuple[int, str]:
     """Return the line, and 0 if it says that ranks lose, else 1."""
-    first = series["points"][0]
-    name = f"{series['mode']} scaling"
-    counted = [p for p in series["points"] if not p["oversubscribed"]]
-    cores = max((p["cores"] for p in counted), default=1)
-    divided = [p for p in counted if p["cores"] == cores and p["ranks"] > 1]
+    first, name = series.points[0], f"{series.mode} scaling"
+    counted = [p for p in series.points if not p.oversubscribed]
+    cores = max((p.cores for p in counted), default=1)
+    divided = [p for p in counted if p.cores == cores and p.ranks > 1]
     if not divided:
-        speed = first["tokens_per_s"]["median"]
-        return 1, f"{name}: {first['point']} reaches {speed:,.0f} tokens/s; no point of several ranks was measured"
-    best = max(divided, key=lambda p: p["tokens_per_s"]["median"])
-    against = best["to_one_process"]
+        reached = f"{first.point} reaches {first.tokens_per_s.middle(0)} tokens/s"
+        return 1, f"{name}: {reached}; no point of several ranks was measured"
+    best = max(divided, key=lambda p: p.tokens_per_s.median)
+    against, speed = best.to_one_process, best.tokens_per_s.middle(0)
     comparison = ""
     if against is not None:
-        if against["median"] < 1:
+        if against.median < 1:
             return 0, (
                 f"RANKS LOSE ({name}): on {cores} cores, one process with {cores} BLAS threads is "
-                f"{1 / against['median']:.2f} times as fast as {best['point']}, the best division into ranks "
-                f"({_range(against, 2)} of its speed)"
+                f"{1 / against.median:.2f} times as fast as {best.point}, the best division into ranks "
+                f"({against.range(2)} of its speed)"
             )
-        comparison = f"; {against['median']:.2f} times one process with {cores} BLAS threads ({_range(against, 2)})"
-    speed = best["tokens_per_s"]["median"]
-    if best is first:
-        return 1, f"{name}: {best['point']} reaches {speed:,.0f} tokens/s{comparison}"
-    efficiency = best["efficiency"]
+        comparison = f"; {against.middle(2)} times one process with {cores} BLAS threads ({against.range(2)})"
+    if best is first or best.speed_up is None or best.efficiency is None:
+        return 1, f"{name}: {best.point} reaches {speed} tokens/s{comparison}"
     return 1, (
-        f"{name}: {best['point']} (ranks x threads) reaches {speed:,.0f} tokens/s, "
-        f"{best['speed_up']['median']:.2f} times {first['point']}: {100 * efficiency['median']:.1f} % efficient "
-        f"({_range(efficiency, 1, 100)}){comparison}"
+        f"{name}: {best.point} (ranks x threads) reaches {speed} tokens/s, {best.speed_up.middle(2)} times "
+        f"{first.point}: {best.efficiency.middle(1, 100)} % efficient ({best.efficiency.range(1, 100)}){comparison}"
     )
 
 
-def warnings(report: dict[str, Any]) -> list[str]:
+def warnings(
+    series: Sequence[SeriesResult], failures: Mapping[str, str], machine: Machine, peaks: Sequence[Peak]
+) -> list[str]:
     """Return what a reader must know before believing the figures, and what to do about it."""
     return [
-        *_failures(report),
-        *_losses(report),
-        *_machine(report["environment"]),
-        *_peaks(report["peaks"]),
-        *_points_to_repeat(report),
-        *_oversubscribed(report),
+        *(f"{point} failed and is missing: {reason}" for point, reason in failures.items()),
+        *_losses(series),
+        *_machine(machine),
+        *_peaks(peaks),
+        *_points_to_repeat(series),
+        *_oversubscribed(series),
     ]
 
 
-def _failures(report: dict[str, Any]) -> Iterator[str]:
-    for point, reason in report["failures"].items():
-        yield f"{point} failed and is missing: {reason}"
-
-
-def _losses(report: dict[str, Any]) -> Iterator[str]:
-    for series in report["series"]:
-        losses = series.get("losses")
-        if losses and losses["equal"] is False:
-            values = ", ".join(f"{point} {loss:.6f}" for point, loss in losses["by_point"].items())
+def _losses(series: Sequence[SeriesResult]) -> Iterator[str]:
+    for losses in (one.losses for one in series):
+        if losses and losses.equal is False:
+            values = ", ".join(f"{point} {loss:.6f}" for point, loss in losses.by_point.items())
             yield (
-                f"THE LOSSES DIFFER: after {losses['step']} steps on the same batches they should be equal to "
-                f"{losses['tolerance']:g}, and are {losses['difference']:.1g} apart ({values}): these points do not "
+                f"THE LOSSES DIFFER: after {losses.step} steps on the same batches they should be equal to "
+                f"{losses.tolerance:g}, and are {losses.difference:.1g} apart ({values}): these points do not "
                 "do the same work, and their speeds cannot be compared"
             )
 
 
-def _machine(environment: dict[str, Any]) -> Iterator[str]:
-    busy = environment["busy_before"]
+def _machine(machine: Machine) -> Iterator[str]:
+    busy, governor = machine.busy_before, machine.frequency_governor
     if busy and sum(busy) / len(busy) > PRESENTLY_BUSY:
-        others = ", ".join(f"{p['name']} ({p['cores']:.1f} cores)" for p in environment["others_before"][:3])
+        others = ", ".join(f"{p.name} ({p.cores:.1f} cores)" for p in machine.others_before[:3])
         yield (
             f"before the first run the cores were {100 * sum(busy) / len(busy):.0f} % busy"
             f"{f' with {others}' if others else ''}: end other work and measure again"
         )
-    governor = environment["frequency_governor"]
     if governor not in (None, "performance"):
         yield (
             f"the cores' frequency is set by '{governor}' and may change from run to run: "
@@ -90,37 +84,34 @@ def _machine(environment: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def _peaks(peaks: Sequence[dict[str, float]]) -> Iterator[str]:
+def _peaks(peaks: Sequence[Peak]) -> Iterator[str]:
     """Neighbours on the same hardware are not in any statistics of this system, but in what it can do."""
-    for key, cores in (("one_core", "one core"), ("all_cores", "all cores")):
-        least, most = (extreme(peak[key] for peak in peaks) for extreme in (min, max))
-        if least < (1 - UNSTEADY) * most:
+    for cores, figures in (("one core", [p.one_core for p in peaks]), ("all cores", [p.all_cores for p in peaks])):
+        if min(figures) < (1 - UNSTEADY) * max(figures):
             yield (
                 f"the machine itself was not steady: between rounds, matrix products on {cores} reached "
-                f"{least:.0f} to {most:.0f} GFLOP/s; something outside of this system shares its hardware"
+                f"{min(figures):.0f} to {max(figures):.0f} GFLOP/s; something outside of this system shares its "
+                "hardware"
             )
 
 
-def _points_to_repeat(report: dict[str, Any]) -> Iterator[str]:
-    points: dict[str, None] = {}
-    for series in report["series"]:
-        doubtful = [p for p in series["points"] if p["repeat"]]
+def _points_to_repeat(series: Sequence[SeriesResult]) -> Iterator[str]:
+    points: dict[str | None, None] = {}
+    for one in series:
+        doubtful = [p for p in one.points if p.repeat]
         if doubtful:
-            reasons = ", ".join(f"{p['point']} ({p['repeat']})" for p in doubtful)
-            yield f"{series['mode']} scaling: to be repeated: {reasons}"
-            points |= dict.fromkeys([series["reference"], *(p["point"] for p in doubtful)])
+            reasons = ", ".join(f"{p.point} ({p.repeat})" for p in doubtful)
+            yield f"{one.mode} scaling: to be repeated: {reasons}"
+            points |= dict.fromkeys([one.reference, *(p.point for p in doubtful)])
     if points:
-        yield f"measure them again, with their reference, by --points {','.join(points)} on a quiet machine"
+        named = ",".join(str(point) for point in points)
+        yield f"measure them again, with their reference, by --points {named} on a quiet machine"
 
 
-def _oversubscribed(report: dict[str, Any]) -> Iterator[str]:
-    found = dict.fromkeys(p["point"] for series in report["series"] for p in series["points"] if p["oversubscribed"])
+def _oversubscribed(series: Sequence[SeriesResult]) -> Iterator[str]:
+    found = dict.fromkeys(p.point for one in series for p in one.points if p.oversubscribed)
     if found:
         yield (
             f"oversubscribed: {', '.join(found)} have more threads than cores, which take turns; their figures are "
             "shown and not counted as scaling"
         )
-
-
-def _range(values: dict[str, Any], digits: int, factor: float = 1) -> str:
-    return f"{factor * values['min']:.{digits}f}..{factor * values['max']:.{digits}f}"

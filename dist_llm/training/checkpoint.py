@@ -2,19 +2,20 @@
 
     model.safetensors      every parameter, under Hugging Face's names for a Llama (but see rope.py: the rows of q_proj
                            and k_proj are in the order of the interleaved rotary embedding)
-    optimizer.safetensors  the moments of AdamW: m.<parameter> and v.<parameter>
-    reduction.safetensors  only where ranks keep something of their own between steps (parallel.reduction=local)
+    optimizer.safetensors  the optimizer's state; without it, a checkpoint is weights alone
+    strategy.safetensors   only where ranks keep something of their own between steps (parallel.strategy=local)
     state.json             step, validation loss, ..., and the SHA-256 of the others and of itself
 
-Everything random in a run is derived from (seed, purpose, step), so the step is also the state of the random numbers
-and the position in the data. Only rank 0 reads and writes; nothing is ever pickled.
+What is in the files is what the parts' ``state_dict()`` returned. Everything random in a run is derived from (seed,
+purpose, step), so the step is also the state of the random numbers and the position in the data. Only rank 0 reads and
+writes; nothing is ever pickled.
 """
 
 import hashlib
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,37 +23,29 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from dist_llm.durable import fsync
+from dist_llm.atomic import remove_folder, whole_folder
 from dist_llm.errors import UserError
 from dist_llm.model.params import ParamStore
 
 FORMAT = 1
-MODEL, OPTIMIZER, REDUCTION, STATE = (
-    "model.safetensors", "optimizer.safetensors", "reduction.safetensors", "state.json",
-)  # fmt: skip
+STATE = "state.json"
+SUFFIX = ".safetensors"
+RENAMED = {"reduction": "strategy"}  # as older versions called it
 
 
 class DamagedCheckpointError(UserError):
     """A checkpoint whose files are not what was written."""
 
 
-def save_checkpoint(
-    run_dir: Path,
-    params: ParamStore,
-    moments: Mapping[str, np.ndarray],
-    reduction: Mapping[str, np.ndarray],
-    state: Mapping[str, Any],
-) -> Path:
+def save_checkpoint(run_dir: Path, parts: Mapping[str, Mapping[str, np.ndarray]], state: Mapping[str, Any]) -> Path:
     """Write a checkpoint and return its folder.
 
     Parameters
     ----------
     run_dir : Path
-    params : ParamStore
-    moments : mapping of str to ndarray of shape (P,)
-        The optimizer's, laid out as the parameters.
-    reduction : mapping of str to ndarray
-        What else training needs to go on; may be empty.
+    parts : mapping
+        ``parts["model"]``, ``parts["optimizer"]``, ...: arrays by name, each part for a file of its own; those without
+        arrays are left out.
     state : mapping
         JSON values; ``state["step"]``, the number of finished steps, names the folder.
 
@@ -62,29 +55,18 @@ def save_checkpoint(
         The disk is full or cannot be written to; the checkpoints that are there are untouched.
     """
     folder = run_dir / "checkpoints" / f"step-{state['step']:08d}"
-    temporary = folder.with_name(f".{folder.name}.tmp")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        # "pt" is what other programs expect of a file of weights; it names no dependency on PyTorch.
-        save_file({p.name: p.data for p in params}, temporary / MODEL, metadata={"format": "pt"})
-        by_name = {f"{k}.{p.name}": array[p.slice].reshape(p.shape) for k, array in moments.items() for p in params}
-        save_file(by_name, temporary / OPTIMIZER)
-        names = [MODEL, OPTIMIZER]
-        if reduction:
-            save_file(dict(reduction), temporary / REDUCTION)
-            names.append(REDUCTION)
-        document = dict(state) | {"format": FORMAT, "sha256": {name: _sha256(temporary / name) for name in names}}
-        document["sha256"][STATE] = _digest(document)
-        (temporary / STATE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        for name in names:  # safetensors makes its files readable by their owner alone
-            shutil.copymode(temporary / STATE, temporary / name)
-        for path in (*temporary.iterdir(), temporary):
-            fsync(path)
-        temporary.rename(folder)
-        fsync(folder.parent)
+        with whole_folder(folder) as temporary:
+            files = {temporary / f"{part}{SUFFIX}": arrays for part, arrays in parts.items() if arrays}
+            for path, arrays in files.items():
+                # "pt" is what other programs expect of a file of weights; it names no dependency on PyTorch.
+                save_file(dict(arrays), path, metadata={"format": "pt"} if path.stem == "model" else None)
+            document = dict(state) | {"format": FORMAT, "sha256": {path.name: _sha256(path) for path in files}}
+            document["sha256"][STATE] = _digest(document)
+            (temporary / STATE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            for path in files:  # safetensors makes its files readable by their owner alone
+                shutil.copymode(temporary / STATE, path)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise UserError(f"cannot write the checkpoint {folder}: {error}") from error
     return folder
 
@@ -98,7 +80,7 @@ def read_state(folder: Path) -> dict[str, Any]:
         It is missing, truncated or altered.
     """
     try:
-        document = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        document: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
         written = document["sha256"].pop(STATE)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedCheckpointError(f"{folder} is damaged: {STATE} is missing or truncated") from error
@@ -118,21 +100,42 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
         Naming the folder and the file.
     """
     state = read_state(folder)
-    for name in (MODEL, OPTIMIZER, *({REDUCTION} & state["sha256"].keys())):
+    for name, digest in ({f"model{SUFFIX}": None} | state["sha256"]).items():
         if not (folder / name).is_file():
             raise DamagedCheckpointError(f"{folder} is damaged: {name} is missing")
-        if _sha256(folder / name) != state["sha256"].get(name):
+        if _sha256(folder / name) != digest:
             raise DamagedCheckpointError(f"{folder} is damaged: {name} is truncated or altered")
     return state
 
 
-def load_checkpoint(folder: Path, params: ParamStore) -> dict[str, Any]:
-    """Fill the parameters from a verified checkpoint.
+def load_checkpoint(
+    folder: Path, only: Collection[str] | None = None
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+    """Read a checkpoint, after verifying it.
+
+    Parameters
+    ----------
+    only : collection of str, optional
+        The parts to read; all of them unless told.
 
     Returns
     -------
-    dict
-        The state it was saved with.
+    parts, state
+        As `save_checkpoint` was given them.
+
+    Raises
+    ------
+    DamagedCheckpointError
+        As `verify_checkpoint`.
+    """
+    state = verify_checkpoint(folder)
+    names = [name.removesuffix(SUFFIX) for name in state["sha256"]]
+    parts = {RENAMED.get(n, n): load_file(folder / f"{n}{SUFFIX}") for n in names if only is None or n in only}
+    return parts, state
+
+
+def load_weights(folder: Path, params: ParamStore) -> dict[str, Any]:
+    """Fill the parameters from a checkpoint, and return its state.
 
     Raises
     ------
@@ -141,37 +144,12 @@ def load_checkpoint(folder: Path, params: ParamStore) -> dict[str, Any]:
     UserError
         Its tensors are not those of the model.
     """
-    state = verify_checkpoint(folder)
-    tensors = load_file(folder / MODEL)
-    expected = {p.name: p.shape for p in params}
-    found = {name: tensor.shape for name, tensor in tensors.items()}
-    if found != expected:
-        differing = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))
-        name = differing[0]
-        raise UserError(
-            f"{folder} is of another model: {name} is {found.get(name, 'missing')}, not {expected.get(name, 'there')}"
-        )
-    for param in params:
-        param.data[...] = tensors[param.name]
+    parts, state = load_checkpoint(folder, ("model",))
+    try:
+        params.load_state_dict(parts["model"])
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
     return state
-
-
-def load_training_state(folder: Path, params: ParamStore) -> dict[str, np.ndarray]:
-    """Return what a verified checkpoint holds beside the parameters, as `save_checkpoint` was given it.
-
-    Returns
-    -------
-    dict of str to ndarray
-        The moments ``m`` and ``v``, of shape (P,), and what the reduction saved, under ``reduction.<name>``.
-    """
-    tensors = load_file(folder / OPTIMIZER)
-    saved = {key: np.empty_like(params.data) for key in ("m", "v")}
-    for key, array in saved.items():
-        for param in params:
-            array[param.slice] = tensors[f"{key}.{param.name}"].ravel()
-    if (folder / REDUCTION).exists():
-        saved |= {f"reduction.{name}": array for name, array in load_file(folder / REDUCTION).items()}
-    return saved
 
 
 def list_checkpoints(run_dir: Path) -> list[Path]:
@@ -238,8 +216,7 @@ def prune_checkpoints(run_dir: Path, keep: int) -> None:
     kept = {*folders[-keep:], min(reversed(folders), key=val_loss)}
     for folder in folders:
         if folder not in kept:
-            # Renamed first: a crash in the middle must not leave something that looks like a checkpoint.
-            shutil.rmtree(folder.rename(folder.with_name(f".{folder.name}.tmp")))
+            remove_folder(folder)
 
 
 def set_aside_later_checkpoints(run_dir: Path, step: int) -> None:

@@ -1,8 +1,8 @@
 """``loss.png``: the training and validation loss of a run, where matplotlib is installed."""
 
-import os
 from pathlib import Path
 
+from dist_llm.atomic import whole_file
 from dist_llm.training.metrics import read_metrics
 
 
@@ -33,9 +33,8 @@ def draw_loss_curve(run_dir: Path) -> Path | None:
     axes.grid(alpha=0.3)
     axes.legend()
     path = run_dir / "loss.png"
-    temporary = run_dir / ".loss.png.tmp"
-    figure.savefig(temporary, format="png", dpi=120)
-    os.replace(temporary, path)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
     return path
 
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dist_llm.durable import write_text
+from dist_llm.atomic import write_text
 
 FILE = "metrics.jsonl"
 

@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from dist_llm.config import Config, read_toml
+from dist_llm.config import Config
 from dist_llm.errors import UserError
+from dist_llm.settings import read_toml
 from dist_llm.training.checkpoint import is_checkpoint
 
 CONFIG, TOKENIZER = "config.toml", "tokenizer.json"

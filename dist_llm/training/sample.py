@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from dist_llm.atomic import write_text
 from dist_llm.config import Config
 from dist_llm.data.loader import Tokens
-from dist_llm.durable import write_text
-from dist_llm.inference.generate import generate, prompt_tokens
+from dist_llm.inference.generation import generate, prompt_tokens
 from dist_llm.inference.sampler import Sampler
 from dist_llm.model.llama import Llama
 from dist_llm.seeding import generator

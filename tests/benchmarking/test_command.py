@@ -110,11 +110,11 @@ def test_list(run):
     result = run(0, "-m", "dist_llm.benchmark", "--list", "--ranks=3")
     assert result.returncode == 0
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    assert "step numpy-Nx1 dist_llm: ranks under mpirun, one BLAS thread each (3 x 1)" in lines
+    assert "step numpy-Nx1 dist_llm: ranks, one BLAS thread each (3 x 1)" in lines
 
 
 @pytest.mark.mpirun
-def test_peers(run):
+def test_baselines(run):
     pytest.importorskip("torch")
     result = run(
         0, "-m", "dist_llm.benchmark", *TINY, "--repeats=1", "--steps=1", "--batch-size=5", "--ranks=2",
@@ -136,7 +136,7 @@ def test_generation_and_tokenizers(run):
     assert ("left out: bpe-encoding-hf" in result.stdout) == (importlib.util.find_spec("tokenizers") is None)
 
 
-def test_peers_without_dropout_only(run):
+def test_baselines_without_dropout_only(run):
     result = run(0, "-m", "dist_llm.benchmark", *TINY, "--model.dropout=0.1", "--only=torch-eager-1")
     assert result.returncode == 1
     assert result.stderr.startswith("error: no contestant can take part: torch-eager-1: ")

@@ -8,12 +8,16 @@ import textwrap
 import pytest
 
 from dist_llm.config import DataConfig
-from dist_llm.data import corpora, corpus_key, download, python_docs, read_corpus
+from dist_llm.data import corpora, download, find_corpus, python_docs
 from dist_llm.errors import UserError
 
 
-def read(path) -> corpora.Corpus:
-    return read_corpus(DataConfig(path=str(path)))
+def read(path) -> corpora.Text:
+    return find_corpus(DataConfig(path=str(path))).read(False)
+
+
+def corpus_key(config: DataConfig) -> str:
+    return find_corpus(config).key
 
 
 def write(path, text: str):
@@ -25,10 +29,9 @@ def write(path, text: str):
 def test_a_file_is_one_document_exactly_as_it_is(tmp_path):
     text = "\n\n first\r\nsecond\rthird \u2028 é 😀\n\n"
     path = write(tmp_path / "my notes.txt", text)
-    corpus = read(path)
-    assert corpus.documents == [text]
-    assert corpus.name == "my notes"
-    assert corpus.description == str(path)
+    assert read(path).documents == [text]
+    assert find_corpus(DataConfig(path=str(path))).name == "my notes"
+    assert read(path).description == str(path)
 
 
 def test_the_mark_of_windows_is_no_text(tmp_path):
@@ -56,10 +59,9 @@ def test_a_folder_gives_its_visible_files_in_order(tmp_path):
     write(folder / ".git" / "config", "no")
     write(folder / "empty.txt", " \n")
     (folder / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\xff")
-    corpus = read(folder)
-    assert corpus.documents == ["1\n", "2\n", "3", "4"]
-    assert corpus.name == "books"
-    assert corpus.description == f"{folder}, 4 files, 1 skipped that are not UTF-8"
+    assert find_corpus(DataConfig(path=str(folder))).name == "books"
+    assert read(folder).documents == ["1\n", "2\n", "3", "4"]
+    assert read(folder).description == f"{folder}, 4 files, 1 skipped that are not UTF-8"
 
 
 def test_the_part_of_a_skipped_file_before_the_bad_byte_is_not_read_either(tmp_path):
@@ -83,9 +85,8 @@ def test_a_file_that_is_not_utf8_is_an_error(tmp_path):
 
 
 def test_a_missing_file_is_an_error(tmp_path):
-    for function in (read_corpus, corpus_key):
-        with pytest.raises(UserError, match=rf"no file or folder {tmp_path / 'no'}: correct --data.path"):
-            function(DataConfig(path=str(tmp_path / "no")))
+    with pytest.raises(UserError, match=rf"no file or folder {tmp_path / 'no'}: correct --data.path"):
+        find_corpus(DataConfig(path=str(tmp_path / "no")))
 
 
 def test_a_corpus_without_text_is_an_error(tmp_path):
@@ -148,9 +149,10 @@ def test_a_named_corpus_is_downloaded_once(tmp_path, monkeypatch):
     monkeypatch.setitem(corpora.REMOTES, "tinystories", remote)
     monkeypatch.setattr(corpora, "download", fake_download)
     config = DataConfig(corpus="tinystories", cache_dir=str(tmp_path / "cache"))
-    expected = corpora.Corpus("tinystories", ["Once.", "Twice."], "two stories")
-    assert read_corpus(config, progress=True) == expected
-    assert read_corpus(config) == expected
+    corpus, expected = find_corpus(config), corpora.Text(["Once.", "Twice."], "two stories")
+    assert corpus.name == "tinystories"
+    assert corpus.read(True) == expected
+    assert corpus.read(False) == expected
     assert asked == [(remote.url, remote.sha256, len(text), True)]
 
 
@@ -161,7 +163,7 @@ def test_every_choice_of_the_configuration_is_known():
 
 @pytest.fixture(scope="module")
 def docs() -> list[str]:
-    return read_corpus(DataConfig()).documents
+    return find_corpus(DataConfig()).read(False).documents
 
 
 def test_python_docs_are_two_megabytes_of_pythons_own_words(docs):

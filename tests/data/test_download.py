@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from dist_llm import atomic
 from dist_llm.data import download as download_module
 from dist_llm.data.download import REMOTES, download
 from dist_llm.errors import UserError
@@ -130,7 +131,7 @@ def test_an_interrupt_leaves_nothing(server, tmp_path, monkeypatch):
         assert len(list(tmp_path.iterdir())) == 1
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(download_module.os, "fsync", interrupt)
+    monkeypatch.setattr(atomic, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         download(server + "/good", tmp_path / "file.txt", SHA256, len(CONTENT))
     assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,7 @@ import pytest
 
 from dist_llm.data import Loader, validation_windows
 from dist_llm.errors import UserError
-from dist_llm.shares import share
+from dist_llm.partition import shard
 
 
 class Counting:
@@ -85,7 +85,7 @@ def test_offsets_take_every_value_that_fits(n_tokens):
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("batch_size", [1, 4, 7, 16])
-def test_the_ranks_shares_are_the_global_batch(batch_size, world_size):
+def test_the_ranks_shards_are_the_global_batch(batch_size, world_size):
     for step in (0, 1, 13):
         # A fresh loader for each rank, as in different processes.
         whole = Loader(Counting(300), batch_size, seq_len=8, seed=2).batch(step)
@@ -129,8 +129,8 @@ def test_an_epoch_is_drawn_once(monkeypatch):
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("n", [0, 1, 4, 7, 16])
-def test_shares_are_contiguous_and_differ_by_one_at_most(n, world_size):
-    parts = [list(range(n))[share(n, rank, world_size)] for rank in range(world_size)]
+def test_shards_are_contiguous_and_differ_by_one_at_most(n, world_size):
+    parts = [list(range(n))[shard(n, rank, world_size)] for rank in range(world_size)]
     assert [i for part in parts for i in part] == list(range(n))
     sizes = [len(part) for part in parts]
     assert sizes == sorted(sizes, reverse=True)

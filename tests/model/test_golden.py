@@ -81,8 +81,8 @@ def test_live_torch_agrees_with_the_golden_files(name):
 
 def test_default_model_equals_torch_in_every_tensor():
     torch = pytest.importorskip("torch")
+    from dist_llm.baselines.torch_llama import TorchLlama
     from tests.oracles.make_golden import load_weights
-    from tests.oracles.torch_llama import TorchLlama
 
     model = Llama(ModelConfig(), 512)
     rng = np.random.default_rng(5)

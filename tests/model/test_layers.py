@@ -7,14 +7,15 @@ from dist_llm.model import causal_attention, functional, loss_head
 from dist_llm.model.attention import Attention
 from dist_llm.model.block import Block
 from dist_llm.model.embedding import Embedding
+from dist_llm.model.layer import unobserved
 from dist_llm.model.linear import Linear
 from dist_llm.model.loss_head import LossHead
 from dist_llm.model.params import ParamStore
 from dist_llm.model.rmsnorm import RMSNorm
-from dist_llm.model.rope import rotate, rotate_backward, rotations
+from dist_llm.model.rope import apply_rotary_emb, apply_rotary_emb_backward, precompute_freqs_cis
 from dist_llm.model.swiglu import SwiGLU
 from tests.gradcheck import check_gradient, check_layer
-from tests.oracles.plain import plain_cross_entropy, plain_rotate
+from tests.oracles.plain import plain_cross_entropy, plain_rotary_emb
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def randomized(store: ParamStore, rng: np.random.Generator) -> ParamStore:
 
 def test_linear(rng):
     store = ParamStore()
-    layer = Linear(store.declare("weight", (7, 5), 1.0))
+    layer = Linear(store.declare("weight", (7, 5), "hidden", 1.0))
     randomized(store, rng)
     x = rng.standard_normal((2, 3, 5))
     assert np.allclose(layer.forward(x)[0], np.einsum("oi,bti->bto", layer.weight.data, x))
@@ -69,22 +70,25 @@ def test_rmsnorm(rng):
 
 def test_rope(rng):
     x = rng.standard_normal((2, 9, 3, 8))
-    turns = rotations(9, 8, 100.0, np.float64)
-    y = rotate(x, turns)
-    np.testing.assert_allclose(y, plain_rotate(x.swapaxes(1, 2), 100.0), rtol=1e-12, atol=1e-12)
+    freqs_cis = precompute_freqs_cis(9, 8, 100.0, np.float64)
+    y = apply_rotary_emb(x, freqs_cis)
+    np.testing.assert_allclose(y, plain_rotary_emb(x.swapaxes(1, 2), 100.0), rtol=1e-12, atol=1e-12)
 
     def backward(dy, _):
         dx = np.empty_like(x)
-        rotate_backward(dy, turns, out=dx)
+        apply_rotary_emb_backward(dy, freqs_cis, out=dx)
         return dx
 
-    check_layer(lambda: (rotate(x, turns), None), backward, x, [])
+    check_layer(lambda: (apply_rotary_emb(x, freqs_cis), None), backward, x, [])
 
 
 def test_rope_scores_depend_on_the_distance_only(rng):
     q, k = rng.standard_normal((2, 1, 1, 1, 8))
-    turns = rotations(20, 8, 10000.0, np.float64)
-    scores = [float((rotate(q, turns[t : t + 1]) * rotate(k, turns[t - 3 : t - 2])).sum()) for t in (3, 10, 19)]
+    freqs_cis = precompute_freqs_cis(20, 8, 10000.0, np.float64)
+    scores = [
+        float((apply_rotary_emb(q, freqs_cis[t : t + 1]) * apply_rotary_emb(k, freqs_cis[t - 3 : t - 2])).sum())
+        for t in (3, 10, 19)
+    ]
     assert np.allclose(scores, scores[0])
     assert not np.isclose(scores[0], float((q * k).sum()))
 
@@ -93,7 +97,7 @@ def test_rope_scores_depend_on_the_distance_only(rng):
 def test_attention(rng, monkeypatch, n_kv_heads):
     monkeypatch.setattr(causal_attention, "QUERY_BLOCK", 4)
     store = ParamStore()
-    layer = Attention(store, "attn", 16, 4, n_kv_heads, rotations(10, 4, 100.0, np.float64), 1.0, 1.0)
+    layer = Attention(store, "attn", 16, 4, n_kv_heads, precompute_freqs_cis(10, 4, 100.0, np.float64), 1.0, 1.0)
     randomized(store, rng)
     store.data *= 0.3
     x = rng.standard_normal((2, 10, 16))
@@ -121,8 +125,8 @@ def test_sigmoid_has_no_warning_and_no_nan_at_the_ends():
 def test_block(rng, p):
     store = ParamStore()
     layer = Block(
-        store, "block", dim=8, n_heads=2, n_kv_heads=1, ffn_dim=12, turns=rotations(6, 4, 100.0, np.float64),
-        norm_eps=1e-5, dropout=p, init_std=1.0, out_std=1.0,
+        store, "block", dim=8, n_heads=2, n_kv_heads=1, ffn_dim=12, norm_eps=1e-5, dropout=p, init_std=1.0, out_std=1.0,
+        freqs_cis=precompute_freqs_cis(6, 4, 100.0, np.float64), observe=unobserved,
     )  # fmt: skip
     randomized(store, rng)
     x = rng.standard_normal((2, 6, 8))
@@ -147,7 +151,7 @@ def test_dropout_keeps_the_mean_and_the_right_share(rng):
 @pytest.mark.parametrize("chunk_rows", [100, 5, 1])
 def test_loss_head(rng, monkeypatch, chunk_rows):
     store = ParamStore()
-    weight = store.declare("weight", (11, 4), 1.0)
+    weight = store.declare("weight", (11, 4), "head", 1.0)
     monkeypatch.setattr(loss_head, "CHUNK_LOGITS", chunk_rows * 11)
     randomized(store, rng)
     head = LossHead(weight)
@@ -165,7 +169,7 @@ def test_loss_head(rng, monkeypatch, chunk_rows):
 
 def test_loss_head_survives_huge_logits():
     store = ParamStore()
-    weight = store.declare("weight", (3, 2), 1.0)
+    weight = store.declare("weight", (3, 2), "head", 1.0)
     store.allocate(np.float32)
     weight.data[...] = [[1e4, 0], [0, 1e4], [0, 0]]
     loss, cache = LossHead(weight).forward(np.ones((1, 2, 2), np.float32), np.array([[0, 2]]))
@@ -178,7 +182,7 @@ def test_loss_head_never_holds_more_than_a_chunk_of_logits():
 
     vocab, rows = 32000, 1024  # 131 MB of logits in all
     store = ParamStore()
-    weight = store.declare("weight", (vocab, 8), 1.0)
+    weight = store.declare("weight", (vocab, 8), "head", 1.0)
     store.allocate(np.float32)
     h, targets = np.zeros((1, rows, 8), np.float32), np.zeros((1, rows), np.int32)
     tracemalloc.start()

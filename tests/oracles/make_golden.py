@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
+from dist_llm.baselines.torch_llama import TorchLlama, torch_adamw
 from dist_llm.optim.schedule import learning_rate
 from tests.oracles.cases import CASES, OPTIM, STEPS, VOCAB, case_batch, case_model
-from tests.oracles.torch_llama import TorchLlama, torch_adamw
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

@@ -24,7 +24,7 @@ def plain_attention_backward(do: np.ndarray, q: np.ndarray, k: np.ndarray, v: np
     return dscores @ k, dk, dv
 
 
-def plain_rotate(x: np.ndarray, theta: float) -> np.ndarray:
+def plain_rotary_emb(x: np.ndarray, theta: float) -> np.ndarray:
     """Turn each pair (2i, 2i + 1) of (..., T, Dh) with a rotation matrix of its own."""
     T, Dh = x.shape[-2:]
     y = np.empty_like(x)

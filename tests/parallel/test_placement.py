@@ -15,7 +15,7 @@ class FourOnOneHost(SerialComm):
 
     size = 4
 
-    def gather(self, value):
+    def allgather(self, value):
         return [value] * 4
 
 
@@ -167,14 +167,14 @@ def test_ranks_that_no_launcher_has_bound(run, ranks):
     program = f"""
 import json, os
 import numpy as np
-from dist_llm.parallel.comm import connect
+from dist_llm.parallel.launcher import connect
 from dist_llm.parallel.cores import bind
 from dist_llm.parallel.placement import place
 bind({mask})
 comm = connect()
 p = place(comm, None)
 masks = [sorted(os.sched_getaffinity(int(thread))) for thread in os.listdir("/proc/self/task")]
-placements = comm.gather((p.cores, p.threads, p.bound_by, masks))
+placements = comm.allgather((p.cores, p.threads, p.bound_by, masks))
 if comm.rank == 0:
     print(json.dumps(placements))
 """

@@ -1,4 +1,4 @@
-"""How commands end, in one process; tests/mpi has several."""
+"""How commands end, in one process; tests/faults has several."""
 
 import signal
 import sys
@@ -6,15 +6,20 @@ import sys
 import pytest
 
 from dist_llm.errors import RunError, UserError
-from dist_llm.parallel import comm as comm_module
+from dist_llm.parallel.launcher import LAUNCHER_RANKS, LAUNCHER_SIZES
 from dist_llm.parallel.program import run
 
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
-    for name in (*comm_module.LAUNCHER_SIZES, *comm_module.LAUNCHER_RANKS):
+    for name in (*LAUNCHER_SIZES, *LAUNCHER_RANKS):
         monkeypatch.delenv(name, raising=False)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    # As in a program that was started from a terminal, whatever these tests were started from.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in numbers[1:]:
+        signal.signal(number, signal.SIG_DFL)
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)

@@ -1,73 +1,78 @@
 """Runs with known timings, and a report made of them as the command makes one."""
 
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any
 
 from dist_llm.config import Config
+from dist_llm.measuring.jobs import Launcher
+from dist_llm.measuring.machine import Disturbance, Machine
+from dist_llm.measuring.peak import Peak
 from dist_llm.parallel.placement import Placement
 from dist_llm.scalability.analysis import Run
-from dist_llm.scalability.cost_model import CostModel, Sample
-from dist_llm.scalability.launch import Launcher
-from dist_llm.scalability.modelling import Calibration
+from dist_llm.scalability.job import RankTimes, Timings
+from dist_llm.scalability.performance_model import CostModel
 from dist_llm.scalability.points import Point, make_series, parse_points
 from dist_llm.scalability.projection import Network
-from dist_llm.scalability.report import make_report
-from dist_llm.scalability.study import Study
+from dist_llm.scalability.report import Report, make_report
+from dist_llm.scalability.study import Method, Study
 
 CONFIG = Config().replace({"model": {"vocab_size": 512, "max_seq_len": 100}, "train": {"batch_size": 8}})
-ENVIRONMENT = {
-    "dist_llm": "0", "host": "here", "platform": "Linux", "cpu": "A <fast> CPU", "usable_cores": 4, "local_cores": 4,
-    "affinity": [0, 1, 2, 3], "logical_cpus": 4, "cpu_quota": None, "frequency_governor": None,
-    "memory_bytes": 8_000_000_000, "python": "3", "numpy": "2", "blas": "openblas", "load_average": [0.0, 0.0, 0.0],
-    "busy_before": [0.0, 0.0, 0.0, 0.0], "others_before": [],
-}  # fmt: skip
+MACHINE = Machine(
+    dist_llm="0", host="here", platform="Linux", cpu="A <fast> CPU", usable_cores=4, local_cores=4,
+    affinity=[0, 1, 2, 3], logical_cpus=4, cpu_quota=None, frequency_governor=None, memory_bytes=8_000_000_000,
+    python="3", numpy="2", blas="openblas", load_average=[0.0, 0.0, 0.0], busy_before=[0.0, 0.0, 0.0, 0.0],
+    others_before=[],
+)  # fmt: skip
 
 
-def answer(
+def one_run(
+    number: int,
     point: Point,
     step_s: float,
     *,
+    batch_size: int = 8,
     steps: int = 10,
     loss: float = 5.0,
     waiting: tuple[float, float] = (0.0, 0.0),
     disturbance: float = 0.0,
     warning: str = "",
-) -> dict[str, Any]:
-    """What a job answers: of each step, 10 % optimizer, as much waiting as told, and the rest compute."""
+) -> Run:
+    """What a job measures: of each step, 10 % optimizer, as much waiting as told, and the rest compute."""
     communication, imbalance = waiting
     shares = {"communication": communication, "imbalance": imbalance, "data": 0.0, "optimizer": 0.1, "other": 0.0}
     shares = {"compute": 1 - sum(shares.values()), **shares}
     total_s = steps * step_s
-    placement = asdict(Placement("here", (0, 1), point.threads, "openblas", "dist_llm", None, "", warning))
     ranks = [
-        {
-            "seconds": {phase: share * total_s for phase, share in shares.items()},
-            "total_s": total_s,
-            "backward_s": 0.6 * shares["compute"] * total_s,
-            "peak_memory_bytes": 100_000_000 + rank,
-            "bytes_sent": 1000.0 * steps * (point.ranks > 1),
-            "placement": placement,
-        }
+        RankTimes(
+            seconds={phase: share * total_s for phase, share in shares.items()},
+            total_s=total_s,
+            backward_s=0.6 * shares["compute"] * total_s,
+            peak_memory_bytes=100_000_000 + rank,
+            bytes_sent=1000.0 * steps * (point.ranks > 1),
+            placement=Placement("here", (0, 1), point.threads, "openblas", "dist_llm", None, "", warning),
+        )
         for rank in range(point.ranks)
     ]
-    return {
-        "steps": steps,
-        "seconds": total_s,
-        "losses": [6.0, 5.5, loss],
-        "disturbance": {"other": disturbance, "stolen": 0.0},
-        "mpi": "Open MPI v5",
-        "ranks": ranks,
-    }
+    return Run(
+        steps=steps,
+        seconds=total_s,
+        losses=[6.0, 5.5, loss],
+        disturbance=Disturbance(disturbance, 0.0),
+        mpi="Open MPI v5",
+        ranks=ranks,
+        round=number,
+        point=str(point),
+        batch_size=batch_size,
+    )
 
 
-def runs(step_s: dict[str, float], slow: tuple[float, ...] = (1, 2, 1), batch_size: int = 8, **more: Any) -> list[Run]:
+def runs(step_s: dict[str, float], slow: tuple[float, ...] = (1, 2, 1), **more: Any) -> list[Run]:
     """One run of each point in each round, rounds being slower by these factors."""
-    found = []
-    for number, factor in enumerate(slow):
-        for name, seconds in step_s.items():
-            (point,) = parse_points(name)
-            found.append(Run(number, point, batch_size, answer(point, factor * seconds, **more)))
-    return found
+    return [
+        one_run(number, *parse_points(name), factor * seconds, **more)
+        for number, factor in enumerate(slow)
+        for name, seconds in step_s.items()
+    ]
 
 
 # 800 tokens per step; ranks have a serial share of a tenth, threads of a half.
@@ -78,17 +83,17 @@ def study(measured: list[Run], points: str = "1x1,1x2,2x1,1x4,4x1", modes: tuple
     """A study that has these runs."""
     placement = Placement("here", (0, 1, 2, 3), 4, "openblas")
     series = [make_series(mode, parse_points(points), 8) for mode in modes]
-    result = Study(Launcher(("mpirun",)), CONFIG, series, placement, 4, repeats=3, steps=2, seconds=1.0)
+    result = Study(Launcher(("mpirun",)), CONFIG, series, placement, 4, Method(3, 2, 1.0))
     result.runs += measured
-    result.peaks += [{"one_core": 100.0, "all_cores": 370.0}, {"one_core": 95.0, "all_cores": 380.0}]
-    cost = CostModel("ring", 2e-6, 1e-10, 5e-11)
+    result.peaks += [Peak(100.0, 370.0, 4), Peak(95.0, 380.0, 4)]
+    cost, sizes = CostModel("ring", 2e-6, 1e-10, 5e-11), [1 << 10, 1 << 16, 1 << 20]
     for ranks in (2, 4):
-        samples = [Sample(ranks, n, cost.seconds(ranks, n)) for n in (1 << 10, 1 << 16, 1 << 20)]
-        result.calibrations[ranks] = Calibration(samples, 5e-11, "Open MPI v5")
+        result.timings[ranks] = Timings(sizes, [cost.seconds(ranks, n) for n in sizes], 5e-11, "Open MPI v5")
     return result
 
 
-def report(measured: list[Run] | None = None, **changes: Any) -> dict[str, Any]:
-    """A report of a study."""
+def report(measured: list[Run] | None = None, machine: dict[str, Any] | None = None, **changes: Any) -> Report:
+    """A report of a study, on a machine with these differences."""
     made = study(runs(STRONG) if measured is None else measured, **changes)
-    return make_report(made, dict(ENVIRONMENT), "python -m dist_llm.scaling", 8, [Network(25, 10)])
+    where = replace(MACHINE, **(machine or {}))
+    return make_report(made, where, "python -m dist_llm.scaling", 8, [Network(25, 10)])

@@ -1,18 +1,12 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 
-from dist_llm.scalability.cost_model import CostModel
-from dist_llm.scalability.projection import (
-    EFFICIENT,
-    Cluster,
-    Network,
-    Work,
-    communication_s,
-    least_exposed_s,
-    project,
-)
-from dist_llm.scalability.traffic import Traffic
+from dist_llm.errors import UserError
+from dist_llm.parallel.strategy import Traffic
+from dist_llm.scalability.performance_model import CostModel, Work, communication_s, least_exposed_s
+from dist_llm.scalability.projection import EFFICIENT, Cluster, Network, parse_network, project
 
 # 50 ms a sequence, two thirds of it backward; 10 ms a step; 1 MB of parameters, the link 1 MB in 10 ms.
 WORK = Work(sequence_s=0.05, fixed_s=0.01, backward_share=2 / 3, micro_batch_size=3)
@@ -28,7 +22,7 @@ def cluster(traffic=BLOCKING, ranks_per_host=1) -> Cluster:
 
 def test_work_of_a_measured_point():
     seconds = {"compute": 0.4, "communication": 9, "imbalance": 9, "data": 0.001, "optimizer": 0.006, "other": 0.003}
-    point = {"seconds": seconds, "batch_size": 16, "ranks": 2, "backward_s": 0.3}
+    point = SimpleNamespace(seconds=seconds, batch_size=16, ranks=2, backward_s=0.3)
     work = Work.of(point, micro_batch_size=2)
     assert work.sequence_s == pytest.approx(0.05)
     assert work.fixed_s == pytest.approx(0.01)
@@ -90,14 +84,21 @@ def test_what_restores_the_efficiency_does_and_one_less_does_not(ranks, traffic)
 
 def test_projection_says_where_it_ends():
     (slow, fast) = project(cluster(), [NETWORK, Network(0.1, 1000)], batch_size=16, sequences=2, n_bytes=1_000_000)
-    assert [row["ranks"] for row in slow["rows"]] == [16, 32, 64, 128, 256, 512, 1024]
-    assert (slow["network"], slow["latency_us"], slow["gbit_s"]) == ("100 us, 0.8 Gbit/s", 100, 0.8)
+    assert [row.ranks for row in slow.rows] == [16, 32, 64, 128, 256, 512, 1024]
+    assert (slow.network, slow.latency_us, slow.gbit_s) == ("100 us, 0.8 Gbit/s", 100, 0.8)
     # Efficient while waiting is at most a ninth of 110 ms, dominated when it is more than 110 ms: a ring of p waits
     # 0.2 (p - 1) + 20 (p - 1) / p ms.
-    assert slow["efficient_up_to"] == [2, 2]
-    assert slow["dominated_from"] == [512, 512]
-    assert fast["efficient_up_to"] == [1024, 1024]
-    assert fast["dominated_from"] == [None, None]
-    assert slow["rows"][0]["strong_efficiency"] is not None
-    assert slow["rows"][1]["strong_efficiency"] is None
-    assert math.isclose(slow["rows"][0]["exposed_s"][0], 0.2e-3 * 15 + 20e-3 * 15 / 16)
+    assert slow.efficient_up_to == [2, 2]
+    assert slow.dominated_from == [512, 512]
+    assert fast.efficient_up_to == [1024, 1024]
+    assert fast.dominated_from == [None, None]
+    assert slow.rows[0].strong_efficiency is not None
+    assert slow.rows[1].strong_efficiency is None
+    assert math.isclose(slow.rows[0].exposed_s[0], 0.2e-3 * 15 + 20e-3 * 15 / 16)
+
+
+@pytest.mark.parametrize("text", ["fast", "25", "25,0", "-1,10", "25,10,1", "nan,1", "1,inf", ""])
+def test_what_is_no_network(text):
+    assert parse_network("25,10") == Network(25, 10)
+    with pytest.raises(UserError, match="--network takes a latency in us and a rate in Gbit/s, such as 25,10, not "):
+        parse_network(text)

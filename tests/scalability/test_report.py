@@ -2,23 +2,25 @@ import csv
 import io
 import json
 import re
+from dataclasses import asdict, replace
 
 import pytest
 
 from dist_llm.errors import UserError
+from dist_llm.measuring.machine import OtherProcess
+from dist_llm.measuring.peak import Peak
+from dist_llm.measuring.tables import Section
 from dist_llm.scalability.comparison import compare, read_report
-from dist_llm.scalability.csv_table import csv_table
-from dist_llm.scalability.measured_sections import speed_sections
-from dist_llm.scalability.model_sections import model_sections
-from dist_llm.scalability.picture import draw
-from dist_llm.scalability.report import write_report
-from dist_llm.scalability.section import Section
+from dist_llm.scalability.figures import draw
+from dist_llm.scalability.output import csv_table, write_report
+from dist_llm.scalability.report import Comparable
+from dist_llm.scalability.sections import communication, sections
 from dist_llm.scalability.verdict import warnings
-from tests.scalability.synthetic import STRONG, report, runs
+from tests.scalability.synthetic import MACHINE, STRONG, report, runs, study
 
 
 def test_the_headline():
-    (line,) = report()["verdict"]
+    (line,) = report().verdict
     assert line == (
         "strong scaling: 4x1 (ranks x threads) reaches 2,462 tokens/s, 3.08 times 1x1: 76.9 % efficient (76.9..76.9); "
         "1.92 times one process with 4 BLAS threads (1.92..1.92)"
@@ -28,16 +30,16 @@ def test_the_headline():
 def test_ranks_that_lose_to_threads_come_first():
     measured = runs({"1x1": 1.0, "1x4": 0.25, "4x1": 0.325}) + runs({"4x1": 0.7}, batch_size=32)
     made = report(measured, points="1x1,1x4,4x1", modes=("weak", "strong"))
-    assert made["verdict"][0] == (
+    assert made.verdict[0] == (
         "RANKS LOSE (strong scaling): on 4 cores, one process with 4 BLAS threads is 1.30 times as fast as 4x1, the "
         "best division into ranks (0.77..0.77 of its speed)"
     )
-    assert made["verdict"][1].startswith("weak scaling: 4x1")
+    assert made.verdict[1].startswith("weak scaling: 4x1")
 
 
 def test_losses_that_differ_are_a_warning_with_all_numbers():
     measured = runs({"1x1": 1.0}) + runs({"2x1": 0.5}, loss=5.1)
-    (warning,) = [w for w in report(measured, points="1x1,2x1")["warnings"] if "LOSSES" in w]
+    (warning,) = [w for w in report(measured, points="1x1,2x1").warnings if "LOSSES" in w]
     assert warning == (
         "THE LOSSES DIFFER: after 3 steps on the same batches they should be equal to 0.0001, and are 0.02 apart "
         "(2x1 5.100000, 1x1 5.000000): these points do not do the same work, and their speeds cannot be compared"
@@ -46,7 +48,7 @@ def test_losses_that_differ_are_a_warning_with_all_numbers():
 
 def test_what_must_be_repeated_is_named_with_the_option():
     measured = runs({"1x1": 1.0}, (1, 1, 1)) + runs({"2x1": 0.5}, (1, 1, 1), disturbance=0.5)
-    assert report(measured, points="1x1,2x1")["warnings"] == [
+    assert report(measured, points="1x1,2x1").warnings == [
         "strong scaling: to be repeated: 2x1 (other work disturbed 3 of 3 runs)",
         "measure them again, with their reference, by --points 1x1,2x1 on a quiet machine",
     ]
@@ -54,11 +56,12 @@ def test_what_must_be_repeated_is_named_with_the_option():
 
 def test_what_the_machine_itself_does_to_the_figures():
     made = report(runs({"1x1": 1.0, "2x1": 0.5}, slow=(1, 1, 1)), points="1x1,2x1")
-    assert made["warnings"] == []
-    made["environment"] |= {"busy_before": [0.9, 0.1, 0.0, 0.0], "frequency_governor": "powersave"}
-    made["environment"]["others_before"] = [{"name": "stress", "pid": 1, "cores": 0.9}]
-    made["peaks"][1]["all_cores"] = 190.0
-    busy, governor, peak = warnings(made)
+    assert made.warnings == []
+    busy_machine = replace(
+        MACHINE, busy_before=[0.9, 0.1, 0.0, 0.0], frequency_governor="powersave",
+        others_before=[OtherProcess("stress", 1, 0.9)],
+    )  # fmt: skip
+    busy, governor, peak = warnings(made.series, {}, busy_machine, [made.peaks[0], Peak(95.0, 190.0, 4)])
     assert (
         busy
         == "before the first run the cores were 25 % busy with stress (0.9 cores): end other work and measure again"
@@ -68,25 +71,25 @@ def test_what_the_machine_itself_does_to_the_figures():
 
 
 def test_the_model_reproduces_what_it_was_made_from():
-    model = report()["communication"]
-    assert model["cost_model"]["latency_s"] == pytest.approx(2e-6)
-    assert model["cost_model"]["s_per_byte"] == pytest.approx(1e-10)
-    assert model["algorithm_is"] == "which dist_llm has Open MPI use"
-    assert max(abs(sample["error"]) for sample in model["calibration"]) < 1e-6
-    assert (model["base"]["point"], model["base"]["ranks_per_host"]) == ("4x1", 4)
-    assert [(v["mode"], v["point"]) for v in model["validation"]] == [("strong", "2x1"), ("strong", "4x1")]
+    model = report().communication
+    assert model.cost_model.latency_s == pytest.approx(2e-6)
+    assert model.cost_model.s_per_byte == pytest.approx(1e-10)
+    assert model.algorithm_is == "which dist_llm has Open MPI use"
+    assert max(abs(sample.error) for sample in model.calibration) < 1e-6
+    assert (model.base.point, model.base.ranks_per_host) == ("4x1", 4)
+    assert [(v.mode, v.point) for v in model.validation] == [("strong", "2x1"), ("strong", "4x1")]
     # 8 sequences of 112.5 ms and 100 ms of fixed work on one rank: 2 of them on each of four.
-    step = model["validation"][1]["step"]
-    assert step["measured_s"] == pytest.approx(0.325)
-    assert step["predicted_s"][0] == pytest.approx(0.325, rel=0.02)
-    assert step["error"] == pytest.approx(step["predicted_s"][0] / 0.325 - 1, abs=1e-3)
+    step = model.validation[1].step
+    assert step.measured_s == pytest.approx(0.325)
+    assert step.predicted_s[0] == pytest.approx(0.325, rel=0.02)
+    assert step.error == pytest.approx(step.predicted_s[0] / 0.325 - 1, abs=1e-3)
 
 
 def numbers_of(made) -> list[str]:
     """What the picture and the page must show of a report."""
     return [
-        *(f"{p['tokens_per_s']['median']:,.0f}" for p in made["series"][0]["points"]),
-        *(f"{p['efficiency']['median'] * 100:.1f} %" for p in made["series"][0]["points"]),
+        *(f"{p.tokens_per_s.median:,.0f}" for p in made.series[0].points),
+        *(f"{p.efficiency.median * 100:.1f} %" for p in made.series[0].points),
     ]
 
 
@@ -94,9 +97,9 @@ def test_all_files_hold_the_numbers_of_the_json(tmp_path, capsys):
     made = report()
     write_report(made, tmp_path, [])
     shown = capsys.readouterr().out
-    assert json.loads((tmp_path / "scaling.json").read_text()) == json.loads(json.dumps(made))
+    assert json.loads((tmp_path / "scaling.json").read_text()) == json.loads(json.dumps(asdict(made)))
     page = (tmp_path / "report.html").read_text()
-    assert shown.splitlines()[1] == made["verdict"][0]
+    assert shown.splitlines()[1] == made.verdict[0]
     for number in numbers_of(made):
         assert number in page
         assert number in shown
@@ -105,11 +108,11 @@ def test_all_files_hold_the_numbers_of_the_json(tmp_path, capsys):
     assert "<script" not in page
     rows = list(csv.DictReader(io.StringIO((tmp_path / "scaling.csv").read_text())))
     assert [row["point"] for row in rows] == ["1x1", "1x2", "2x1", "1x4", "4x1"]
-    for row, p in zip(rows, made["series"][0]["points"], strict=True):
-        assert float(row["tokens_per_s_median"]) == p["tokens_per_s"]["median"]
-        assert float(row["efficiency_min"]) == p["efficiency"]["min"]
-        assert float(row["compute_s"]) == p["seconds"]["compute"]
-        assert float(row["loss"]) == made["series"][0]["losses"]["by_point"][p["point"]]
+    for row, p in zip(rows, made.series[0].points, strict=True):
+        assert float(row["tokens_per_s_median"]) == p.tokens_per_s.median
+        assert float(row["efficiency_min"]) == p.efficiency.min
+        assert float(row["compute_s"]) == p.seconds["compute"]
+        assert float(row["loss"]) == made.series[0].losses.by_point[p.point]
 
 
 def test_the_picture_holds_the_numbers_too():
@@ -118,39 +121,39 @@ def test_the_picture_holds_the_numbers_too():
     pictures = draw(made)
     assert pictures["png"].startswith(b"\x89PNG")
     svg = pictures["svg"].decode()
-    for p in made["series"][0]["points"]:
-        if p["ranks"] > 1:
-            assert f">{p['efficiency']['median'] * 100:.1f}<" in svg
-            assert f">{p['speed_up']['median']:.2f}<" in svg
-        assert f">{p['shares']['compute'] * 100:.1f}<" in svg
+    for p in made.series[0].points:
+        if p.ranks > 1:
+            assert f">{p.efficiency.median * 100:.1f}<" in svg
+            assert f">{p.speed_up.median:.2f}<" in svg
+        assert f">{p.shares['compute'] * 100:.1f}<" in svg
     assert draw(made)["svg"] == pictures["svg"]
-    assert draw(made | {"series": []}) == {}
+    assert draw(replace(made, series=[])) == {}
 
 
 def test_without_several_ranks_there_is_still_a_report(tmp_path, capsys):
     made = report(runs({"1x1": 1.0, "1x2": 0.6}), points="1x1,1x2")
     write_report(made, tmp_path, [])
-    assert made["verdict"] == ["strong scaling: 1x1 reaches 800 tokens/s; no point of several ranks was measured"]
+    assert made.verdict == ["strong scaling: 1x1 reaches 800 tokens/s; no point of several ranks was measured"]
     assert "1x2" in capsys.readouterr().out
 
 
 def test_oversubscribed_rows_show_no_efficiency():
     measured = runs({"1x1": 1.0, "2x1": 0.55}) + runs({"4x1": 0.5}, warning="take turns")
     made = report(measured, points="1x1,2x1,4x1")
-    (speeds, _) = speed_sections(made)
+    speeds = sections(made)[0]
     (row,) = [row for row in speeds.rows if row[0] == "4x1"]
     assert row[5:8] == ("-", "-", "-")
     assert row[-1].startswith("oversubscribed: does not count")
-    assert "2x1 (ranks x threads)" in made["verdict"][0]
-    assert any(w.startswith("oversubscribed: 4x1") for w in made["warnings"])
-    assert made["communication"]["base"]["point"] == "2x1"
+    assert "2x1 (ranks x threads)" in made.verdict[0]
+    assert any(w.startswith("oversubscribed: 4x1") for w in made.warnings)
+    assert made.communication.base.point == "2x1"
 
 
 def test_projections_are_marked_as_such():
-    for section in model_sections(report()["communication"])[2:]:
+    for section in communication(report().communication)[2:]:
         assert section.title.startswith("projection (not measured): ")
         assert [row[0] for row in section.rows[1:]] == ["16", "32", "64", "128", "256", "512", "1,024"]
-    assert model_sections(None) == []
+    assert communication(None) == []
 
 
 def test_a_section_as_text_wraps_its_words():
@@ -163,9 +166,8 @@ def test_a_section_as_text_wraps_its_words():
 def test_two_reports_side_by_side():
     old = report()
     faster = {name: seconds / (2 if name == "4x1" else 1) for name, seconds in STRONG.items()}
-    new = report(runs(faster, slow=(1, 1, 1)))
-    new["environment"]["cpu"] = "another"
-    new["config"]["parallel"]["reduction"] = "blocking"
+    new = report(runs(faster, slow=(1, 1, 1)), machine={"cpu": "another"})
+    new = replace(new, config=new.config.replace({"parallel": {"strategy": "blocking"}}))
     section = compare(old, new)
     rows = {row[0]: row for row in section.rows[1:]}
     assert rows["strong 4x1"][5] == "2.00"
@@ -173,7 +175,7 @@ def test_two_reports_side_by_side():
     assert rows["strong 2x1"][5:] == ("1.00", "90.9 %", "90.9 %", "within the spread")
     text = section.text()
     assert "cpu: A <fast> CPU -> another" in text
-    assert "parallel.reduction: overlapped -> blocking" in text
+    assert "parallel.strategy: overlapped -> blocking" in text
     assert "nothing else differs" in compare(old, old).text()
 
 
@@ -181,13 +183,23 @@ def test_comparing_other_points_and_batches():
     old, new = report(), report(runs({"1x1": 1.0, "2x1": 0.5}), points="1x1,2x1")
     section = compare(old, new)
     assert "only in the old one: strong 1x2, strong 1x4, strong 4x1" in section.text()
-    new["series"][0]["points"][1]["batch_size"] = 99
+    (series,) = new.series
+    one, two, *_ = series.points
+    new = replace(new, series=[replace(series, points=[one, replace(two, batch_size=99)])])
     assert compare(old, new).rows[2][-1] == "other batch: 8 and 99 sequences"
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "cannot read the report"), ("{", "it is no JSON"), ("[]", "of format 1"), ('{"format": 9}', "of format 1")],
+    [
+        (None, "cannot read the report"),
+        ("{", "it is no JSON"),
+        ("[]", "of format 1"),
+        ('{"format": 9}', "of format 1"),
+        ('{"format": 1}', "is damaged, or of a newer version"),
+        ('{"format": 1, "config": {"model": {"dim": "x"}}}', "is damaged, or of a newer version: model.dim takes"),
+        ('{"format": 1, "config": {}, "created": 3}', "is damaged, or of a newer version: "),
+    ],
 )
 def test_what_is_no_report(tmp_path, content, message):
     path = tmp_path / "scaling.json"
@@ -196,6 +208,25 @@ def test_what_is_no_report(tmp_path, content, message):
     for wish in (path, tmp_path):
         with pytest.raises(UserError, match=message):
             read_report(wish)
+
+
+def test_a_report_is_read_as_it_was_written_and_so_is_one_of_an_older_version(tmp_path):
+    made = report()
+    (tmp_path / "scaling.json").write_text(json.dumps(asdict(made)))
+    read = read_report(tmp_path)
+    assert read == Comparable(made.created, made.environment, made.config, made.mpi, made.series)
+    older = asdict(made)
+    parallel = older["config"]["parallel"]
+    parallel["reduction"], parallel["wire"] = parallel.pop("strategy"), parallel.pop("reduce_dtype")
+    (tmp_path / "scaling.json").write_text(json.dumps(older))
+    assert read_report(tmp_path) == read
+
+
+def test_nothing_is_projected_from_nothing():
+    assert report([]).communication is None
+    alone = study(runs({"1x1": 1.0}), points="1x1")
+    alone.timings.clear()
+    assert alone.traffic.operation == "started all-reduce"
 
 
 def test_csv_is_rectangular():

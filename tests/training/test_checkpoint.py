@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from dist_llm import atomic
 from dist_llm.config import ModelConfig, OptimConfig
 from dist_llm.errors import UserError
 from dist_llm.model.llama import Llama
@@ -16,7 +17,7 @@ from dist_llm.training.checkpoint import (
     find_checkpoint,
     list_checkpoints,
     load_checkpoint,
-    load_training_state,
+    load_weights,
     prune_checkpoints,
     save_checkpoint,
     set_aside_later_checkpoints,
@@ -37,8 +38,13 @@ def new(seed: int | None = None, config: ModelConfig = CONFIG) -> tuple[Llama, A
 
 
 def save(run: Path, step: int, val_loss: float | None = None) -> Path:
-    model, optimizer = new(step)
-    return save_checkpoint(run, model.params, optimizer.moments, {}, {"step": step, "val_loss": val_loss})
+    return save_checkpoint(run, parts(step), {"step": step, "val_loss": val_loss})
+
+
+def parts(seed: int) -> dict[str, dict[str, np.ndarray]]:
+    model, optimizer = new(seed)
+    optimizer.steps = seed
+    return {"model": model.params.state_dict(), "optimizer": optimizer.state_dict(), "strategy": {}}
 
 
 def test_what_is_saved_is_loaded_bit_for_bit(tmp_path):
@@ -49,26 +55,47 @@ def test_what_is_saved_is_loaded_bit_for_bit(tmp_path):
         "optimizer.safetensors",
         "state.json",
     ]
-    model, _ = new()
-    state = load_checkpoint(folder, model.params)
-    saved = load_training_state(folder, model.params)
+    saved, state = load_checkpoint(folder)
+    assert saved.keys() == {"model", "optimizer"}
+    model, optimizer = new()
+    model.params.load_state_dict(saved["model"])
+    optimizer.load_state_dict(saved["optimizer"])
     expected, expected_optimizer = new(20)
     assert np.array_equal(model.params.data, expected.params.data)
-    assert saved.keys() == {"m", "v"}
-    assert np.array_equal(saved["m"], expected_optimizer.m)
-    assert np.array_equal(saved["v"], expected_optimizer.v)
+    assert np.array_equal(optimizer.m, expected_optimizer.m)
+    assert np.array_equal(optimizer.v, expected_optimizer.v)
+    assert optimizer.steps == 20
     assert (state["step"], state["val_loss"]) == (20, 1.5)
 
 
-def test_what_a_reduction_keeps_is_saved_and_guarded_too(tmp_path):
-    model, optimizer = new(3)
+def test_what_a_strategy_keeps_is_saved_and_guarded_too(tmp_path):
     others = {"momentum": np.arange(5.0, dtype=np.float32)}
-    folder = save_checkpoint(tmp_path, model.params, optimizer.moments, others, {"step": 3})
-    saved = load_training_state(folder, model.params)
-    assert saved["reduction.momentum"].tolist() == [0, 1, 2, 3, 4]
-    (folder / "reduction.safetensors").unlink()
-    with pytest.raises(DamagedCheckpointError, match=r"reduction\.safetensors is missing"):
-        load_checkpoint(folder, model.params)
+    folder = save_checkpoint(tmp_path, parts(3) | {"strategy": others}, {"step": 3})
+    assert load_checkpoint(folder)[0]["strategy"]["momentum"].tolist() == [0, 1, 2, 3, 4]
+    (folder / "strategy.safetensors").unlink()
+    with pytest.raises(DamagedCheckpointError, match=r"strategy\.safetensors is missing"):
+        load_checkpoint(folder)
+
+
+def test_weights_alone_are_a_checkpoint(tmp_path):
+    folder = save_checkpoint(tmp_path, {"model": parts(3)["model"]}, {"step": 3})
+    assert sorted(p.name for p in folder.iterdir()) == ["model.safetensors", "state.json"]
+    assert find_checkpoint(tmp_path) == folder
+    model, _ = new()
+    assert load_weights(folder, model.params)["step"] == 3
+    assert np.array_equal(model.params.data, new(3)[0].params.data)
+
+
+def test_without_weights_it_is_none(tmp_path):
+    save_checkpoint(tmp_path, {"optimizer": parts(3)["optimizer"]}, {"step": 3})
+    with pytest.raises(DamagedCheckpointError, match=r"model\.safetensors is missing"):
+        find_checkpoint(tmp_path)
+
+
+def test_the_strategys_part_of_older_versions_is_read(tmp_path):
+    folder = save_checkpoint(tmp_path, parts(3) | {"reduction": {"momentum": np.ones(2)}}, {"step": 3})
+    saved, _ = load_checkpoint(folder)
+    assert saved["strategy"]["momentum"].tolist() == [1, 1]
 
 
 def test_tensor_names_are_hugging_faces(tmp_path):
@@ -160,8 +187,8 @@ def test_a_crash_at_any_moment_leaves_whole_checkpoints_only(tmp_path, monkeypat
 
         return call
 
-    for name in ("save_file", "_sha256", "fsync"):
-        monkeypatch.setattr(checkpoint, name, crashing(getattr(checkpoint, name)))
+    for module, name in ((checkpoint, "save_file"), (checkpoint, "_sha256"), (atomic, "fsync")):
+        monkeypatch.setattr(module, name, crashing(getattr(module, name)))
     monkeypatch.setattr(Path, "rename", crashing(Path.rename))
     crashed = False
     try:
@@ -244,10 +271,10 @@ def test_weights_of_another_model_are_refused(tmp_path):
     with pytest.raises(
         UserError, match=r"of another model: model.layers.0.mlp.down_proj.weight is \(8, 12\), not \(8, 16\)"
     ):
-        load_checkpoint(folder, wider.params)
+        load_weights(folder, wider.params)
     deeper, _ = new(config=ModelConfig(dim=8, n_layers=2, n_heads=2, ffn_dim=12, max_seq_len=8))
     with pytest.raises(UserError, match=r"model.layers.1.input_layernorm.weight is missing"):
-        load_checkpoint(folder, deeper.params)
+        load_weights(folder, deeper.params)
 
 
 def test_a_newer_format_is_refused(tmp_path, monkeypatch):

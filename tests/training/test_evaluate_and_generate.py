@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from dist_llm.config import ModelConfig
+from dist_llm.inference.evaluation import evaluate
 from dist_llm.model.llama import Llama
 from dist_llm.parallel.comm import SerialComm
-from dist_llm.training.evaluation import evaluate
 from dist_llm.training.metrics import read_metrics
 from tests.oracles.plain import plain_cross_entropy
 

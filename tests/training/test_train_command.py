@@ -162,6 +162,37 @@ def test_a_disk_that_fills_up_is_one_line(train, tmp_path, monkeypatch):
     assert "cannot write the checkpoint run/checkpoints/step-00000002: " in err
 
 
+@pytest.mark.mpirun
+def test_deterministic_is_the_same_in_every_bit_on_many_ranks(run, train_arguments, tmp_path):
+    """Up to four, tests/training/test_ranks.py says so; of eight ranks, three have nothing to do."""
+    more = ["--train.max_steps=10", "--train.batch_size=9", "--model.dropout=0.1", "--parallel.strategy=deterministic"]
+    for ranks in (0, 5, 8):
+        result = run(ranks, *train_arguments(f"ranks-{ranks}", *more))
+        assert result.returncode == 0, result.stderr
+        for file in ("model.safetensors", "optimizer.safetensors"):
+            got, expected = (tmp_path / f"ranks-{n}/checkpoints/step-00000010/{file}" for n in (ranks, 0))
+            assert got.read_bytes() == expected.read_bytes(), (ranks, file)
+
+
+@pytest.mark.mpirun
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--parallel.strategy=ring"], "parallel.strategy is one of blocking, overlapped, deterministic, "),
+        (["--parallel.strategy=sharded", "--parallel.reduce_dtype=float16"], "parallel.reduce_dtype=float16 goes with"),
+        (
+            ["--parallel.reduction=local"],
+            "unknown option --parallel.reduction=local; did you mean --parallel.strategy?",
+        ),
+    ],
+)
+def test_mistakes_on_ranks_are_one_line(run, train_arguments, options, message):
+    result = run(2, *train_arguments("run", *options))
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("error:") == 1
+
+
 def test_prepare_then_train_on_the_shards(train, text_file, tmp_path, capfd):
     from dist_llm.prepare import main as prepare_main
 

@@ -1,0 +1,78 @@
+"""Files and folders that are whole or absent, whenever the machine stops.
+
+Each is written under a temporary name beside its own, reaches the disk, and is renamed. After an error or an interrupt
+nothing is left of it.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def fsync(path: Path) -> None:
+    """Wait until a file or folder has reached the disk; without that, a rename may get there before the content."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, writer: str = "") -> Iterator[Path]:
+    """Give a path to write a file to, which then replaces `path`.
+
+    Parameters
+    ----------
+    writer : str
+        Distinguishes writers that may be at work at the same time: it becomes a part of the temporary name.
+    """
+    temporary = _temporary(path, writer)
+    try:
+        yield temporary
+        fsync(temporary)
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path, writer: str = "") -> Iterator[Path]:
+    """Give an empty folder to write files into, which then becomes `path`, where nothing may be; as `whole_file`.
+
+    What a killed writer of the same name has left behind is removed first.
+    """
+    temporary = _temporary(path, writer)
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        for written in (*temporary.iterdir(), temporary):
+            fsync(written)
+        temporary.rename(path)
+        fsync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder, of which no half is ever seen under its name."""
+    shutil.rmtree(path.rename(_temporary(path, "")))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a small file, in place of an older one if there is one."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file of text, as `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def _temporary(path: Path, writer: str) -> Path:
+    return path.with_name(f".{path.name}{f'.{writer}' if writer else ''}.tmp")

@@ -1,0 +1,146 @@
+"""The same training step in PyTorch, by the independent model that the tests hold ours to.
+
+The baseline gets what is best for it: fused AdamW or not, the whole batch at once or micro-batches of four, whichever
+is faster here; rotary tables made once; and the allocator's setting that serves us. The rest is as with us: the
+batches, the clipping, AdamW with decay on the matrices only.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from itertools import count
+from typing import Any
+
+from dist_llm.benchmarking.turn import WARM_UP_STEPS, Job, Warm, batches, timed, vocabulary
+from dist_llm.parallel.allocator import keep_freed_memory
+from dist_llm.partition import shard
+
+MICRO_BATCH_SIZE, TRIES = 4, 3
+
+
+def make(job: Job, variant: str) -> Warm:
+    """Build and warm up the baseline: ``eager``, ``compile``, ``bf16`` or ``ddp``."""
+    # Compilation in this process: a pool of compilers would stay, and wait for more work.
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+    import torch
+
+    keep_freed_memory()
+    torch.set_num_threads(job.threads)
+    torch.manual_seed(job.config.train.seed)
+    baseline = _Baseline(job, variant)
+    fused = baseline.choose_optimizer()
+    micro_batch_size = baseline.choose_micro_batch_size()
+    timed(baseline.step, WARM_UP_STEPS)
+    size = "whole batch" if micro_batch_size == baseline.rows else f"micro-batches of {micro_batch_size}"
+    return (
+        f"{size}, {fused} AdamW, torch {torch.__version__}",
+        lambda: timed(baseline.step, job.steps, baseline.tokens),
+    )
+
+
+class _Baseline:
+    """Model, optimizer and batches of one process.
+
+    Attributes
+    ----------
+    rows : int
+        Sequences of this process in a step.
+    tokens : int
+        Of this process in a step.
+    """
+
+    def __init__(self, job: Job, variant: str) -> None:
+        import torch
+
+        from dist_llm.baselines.torch_llama import RotaryTables, TorchLlama, torch_adamw
+
+        config = job.config
+        self._torch, self._config, self._world_size = torch, config, job.processes
+        rows = shard(config.train.batch_size, job.rank, job.processes)
+        self.rows: int = rows.stop - rows.start
+        self._micro_batch_size = self.rows
+        self.tokens = self.rows * config.model.max_seq_len
+        loader = batches(config)
+        self._batches = (
+            (torch.from_numpy(a).long() for a in loader.batch(s, job.rank, job.processes)) for s in count()
+        )
+        self._bf16 = variant == "bf16"
+
+        model = TorchLlama(config.model, vocabulary(config), RotaryTables(config.model))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.ndim > 1:
+                    parameter.normal_(std=config.model.init_std)
+        self._parameters = list(model.parameters())
+        self._optimizer = torch_adamw(model, config.optim)
+
+        class Loss(torch.nn.Module):  # what is compiled, or wrapped by DistributedDataParallel, is a forward()
+            def __init__(self) -> None:
+                super().__init__()
+                self.model = model
+
+            def forward(self, tokens: Any, targets: Any) -> Any:
+                return self.model.loss(tokens, targets)
+
+        self._loss: Any = Loss()
+        self._no_sync: Callable[[], AbstractContextManager[None]] = nullcontext
+        if variant == "compile":
+            self._loss = torch.compile(self._loss, dynamic=False)
+        elif variant == "ddp":
+            torch.distributed.init_process_group(
+                "gloo", init_method=f"file://{job.meeting}", rank=job.rank, world_size=job.processes
+            )
+            self._loss = torch.nn.parallel.DistributedDataParallel(self._loss, gradient_as_bucket_view=True)
+            self._no_sync = self._loss.no_sync
+
+    def step(self) -> None:
+        """Take one training step."""
+        self._gradients()
+        self._torch.nn.utils.clip_grad_norm_(self._parameters, self._config.optim.grad_clip or float("inf"))
+        self._optimizer.step()
+
+    def _gradients(self) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
+        tokens, targets = next(self._batches)
+        for start in range(0, self.rows, self._micro_batch_size):
+            micro = slice(start, start + self._micro_batch_size)
+            last = start + self._micro_batch_size >= self.rows
+            # DistributedDataParallel takes the mean over processes: once, after the last micro-batch.
+            with nullcontext() if last else self._no_sync():
+                with self._torch.autocast("cpu", self._torch.bfloat16, enabled=self._bf16):
+                    loss = self._loss(tokens[micro], targets[micro])
+                weight = len(tokens[micro]) * self._world_size / self._config.train.batch_size
+                (loss * weight).backward()
+
+    def choose_optimizer(self) -> str:
+        """Use the faster of PyTorch's AdamWs, and return which it is."""
+        self._gradients()
+        steps = {}
+        for fused in (False, True):
+            for group in self._optimizer.param_groups:
+                group["fused"], group["foreach"] = fused, None
+            self._optimizer.step()
+            steps["fused" if fused else "plain"] = timed(self._optimizer.step, 5).seconds
+        choice: str = self._agree(min(steps, key=lambda name: steps[name]))
+        for group in self._optimizer.param_groups:
+            group["fused"] = choice == "fused"
+        return choice
+
+    def choose_micro_batch_size(self) -> int:
+        """Use the faster of micro-batches and the whole batch, and return its size."""
+        sizes = [self.rows, min(MICRO_BATCH_SIZE, self.rows)]
+        seconds: list[list[float]] = [[], []]
+        for _ in range(1 + TRIES):
+            for size, record in zip(sizes, seconds, strict=True):
+                self._micro_batch_size = size
+                record.append(timed(self.step, 1).seconds)
+        whole, micro = (min(record[1:]) for record in seconds)  # the first try compiles
+        self._micro_batch_size = size = sizes[int(self._agree(micro < whole))]
+        return size
+
+    def _agree(self, choice: Any) -> Any:
+        """Return the choice of the first process."""
+        choices = [choice]
+        if self._torch.distributed.is_initialized():
+            self._torch.distributed.broadcast_object_list(choices)
+        return choices[0]

@@ -1,0 +1,76 @@
+"""What a process of a contestant is given to do, and what it answers at each of its turns."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from dist_llm.config import Config
+from dist_llm.data.loader import Loader, TokensInMemory
+from dist_llm.measuring.peak import Peak
+from dist_llm.model.llama import Llama
+from dist_llm.parallel.comm import Comm
+from dist_llm.seeding import generator
+
+WARM_UP_STEPS = 2
+
+
+@dataclass(frozen=True)
+class Job:
+    """The work of one process."""
+
+    config: Config  # with a model.vocab_size
+    steps: int  # training steps in a turn
+    processes: int
+    threads: int  # in each process
+    meeting: str  # a file that does not exist yet, by which the processes can find each other
+    rank: int  # which of the processes this is
+    comm: Comm  # between them, if mpirun has started them
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a process measured in a turn."""
+
+    seconds: float = 0.0
+    amount: int = 0  # what was done in them: tokens, bytes
+    steps: int = 1  # training steps taken
+    phases: dict[str, float] | None = None  # seconds of each phase of a training step, where there are clocks
+    exposed_s: float | None = None  # of the communication of all steps, where it is counted
+    bytes_sent: float | None = None  # likewise
+    peak: Peak | None = None  # of the machine, if that is what is measured
+    peak_memory_bytes: int = 0  # of the process so far
+
+
+# How a contestant works once it is warm, in words, and the function that takes a turn.
+Warm = tuple[str, Callable[[], Answer]]
+
+
+def timed(act: Callable[[], object], times: int, amount: int = 0) -> Answer:
+    """Do something several times, each of which does `amount`; return what was done, and in how many seconds."""
+    start = time.perf_counter()
+    for _ in range(times):
+        act()
+    return Answer(time.perf_counter() - start, amount * times, times)
+
+
+def vocabulary(config: Config) -> int:
+    """Return the size of the vocabulary, which the command has set."""
+    assert config.model.vocab_size is not None
+    return config.model.vocab_size
+
+
+def batches(config: Config) -> Loader:
+    """Return the batches that every contestant trains on: random tokens, as no step's cost depends on them."""
+    c, t = config.model, config.train
+    n = 4 * t.batch_size * c.max_seq_len + 1
+    tokens = generator(t.seed, "benchmark").integers(vocabulary(config), size=n, dtype=np.int32)
+    return Loader(TokensInMemory(tokens, "random", 0), t.batch_size, c.max_seq_len, t.seed)
+
+
+def initial_model(config: Config) -> Llama:
+    """Return our model with its initial weights."""
+    model = Llama(config.model, vocabulary(config))
+    model.params.initialize(generator(config.train.seed, "weights"))
+    return model

@@ -1,0 +1,90 @@
+"""A trained model with its tokenizer: text in, text and numbers out."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dist_llm.config import Config
+from dist_llm.data.loader import TokensInMemory
+from dist_llm.errors import UserError
+from dist_llm.inference.evaluation import Evaluation, evaluate
+from dist_llm.inference.generation import generate, prompt_tokens
+from dist_llm.inference.sampler import Sampler
+from dist_llm.model.llama import Llama
+from dist_llm.parallel.comm import SerialComm
+from dist_llm.seeding import generator
+from dist_llm.text import Tokenizer
+
+
+@dataclass(repr=False)
+class LanguageModel:
+    """What `dist_llm.load` returns.
+
+    Attributes
+    ----------
+    model : Llama
+    tokenizer : Tokenizer
+    config : Config
+        That it was trained with.
+    state : dict
+        Of its checkpoint: ``step``, ``val_loss``, ...
+    """
+
+    model: Llama
+    tokenizer: Tokenizer
+    config: Config
+    state: dict[str, Any]
+
+    def __repr__(self) -> str:
+        """Say what model it is, and after how many steps."""
+        return f"LanguageModel({self.model!r}, {self.tokenizer.kind} tokens, after step {self.state['step']})"
+
+    def logits(self, text: str) -> np.ndarray:
+        """Return the logits of the token that follows each token of a text, float32 (n, V).
+
+        Raises
+        ------
+        UserError
+            The text has more tokens than the context, or a character that the tokenizer does not know.
+        """
+        tokens = prompt_tokens(self.tokenizer, text)
+        if len(tokens) > self.model.config.max_seq_len:
+            raise UserError(f"the text has {len(tokens)} tokens, and the context {self.model.config.max_seq_len}")
+        return self.model.logits(tokens[None])[0, :, : self.tokenizer.vocab_size]
+
+    def sample(self, prompt: str, max_tokens: int, sampler: Sampler, seed: int = 1) -> Iterator[int]:
+        """Yield the tokens that continue a prompt, until `max_tokens` or the end of the text."""
+        tokens = prompt_tokens(self.tokenizer, prompt)
+        return generate(self.model, self.tokenizer, tokens, max_tokens, sampler, generator(seed, "generate"))
+
+    def generate(
+        self,
+        prompt: str = "",
+        max_tokens: int = 200,
+        temperature: float = 0.8,
+        top_k: int = 0,
+        top_p: float = 0.95,
+        seed: int = 1,
+    ) -> str:
+        """Return a prompt and its continuation; the parameters are those of `Sampler`."""
+        sampler = Sampler(temperature, top_k, top_p)
+        return prompt + self.tokenizer.decode(list(self.sample(prompt, max_tokens, sampler, seed)))
+
+    def score(self, text: str) -> Evaluation:
+        """Return how well the model predicts a text: all of its tokens, or all but the first if texts have no mark.
+
+        Raises
+        ------
+        UserError
+            There is nothing to predict, or a character that the tokenizer does not know.
+        """
+        tokens = self.tokenizer.encode(text)
+        if self.tokenizer.eot_id is not None:
+            tokens = np.concatenate([[self.tokenizer.eot_id], tokens])
+        if len(tokens) < 2:
+            raise UserError("the text has nothing to predict: give it more than a character")
+        n_bytes = sum(len(self.tokenizer.token_bytes[token]) for token in tokens)
+        whole = TokensInMemory(tokens, "text", n_bytes)
+        return evaluate(self.model, whole, self.tokenizer, SerialComm(), self.config.train.micro_batch_size)

@@ -1,0 +1,92 @@
+"""Which optimizer updates which parameters, by their role: a line each."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from dist_llm.config import OptimConfig
+from dist_llm.model.params import ParamStore
+from dist_llm.optim.adamw import AdamW
+from dist_llm.optim.sharding import Sharding
+
+
+class Optimizer(Protocol):
+    """What a training step needs of an optimizer.
+
+    Attributes
+    ----------
+    whole_tensors : bool
+        Whether a shard may begin and end only where a tensor does.
+    """
+
+    whole_tensors: bool
+
+    def step(self, lr: float) -> None:
+        """Update the parameters, within its shard, by their gradients."""
+        ...
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return the state of all shards, by name, on rank 0 and nothing on the others; collective."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from what `state_dict` returned, which rank 0 has; collective."""
+        ...
+
+
+class OptimizerOfRoles(Optimizer, Protocol):
+    """One that can be registered: it updates the parameters of some roles; see `AdamW`."""
+
+    def __init__(
+        self, params: ParamStore, config: OptimConfig, sharding: Sharding | None, roles: Collection[str]
+    ) -> None: ...
+
+
+OPTIMIZERS: dict[str, type[OptimizerOfRoles]] = {
+    "embedding": AdamW,
+    "hidden": AdamW,
+    "gain": AdamW,
+    "head": AdamW,
+}
+
+
+class Several:
+    """Optimizers side by side, each with parameters of its own."""
+
+    def __init__(self, optimizers: Sequence[Optimizer]) -> None:
+        self._optimizers = optimizers
+        self.whole_tensors = any(optimizer.whole_tensors for optimizer in optimizers)
+
+    def step(self, lr: float) -> None:
+        """Update by each."""
+        for optimizer in self._optimizers:
+            optimizer.step(lr)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return the states of all."""
+        state: dict[str, np.ndarray] = {}
+        for optimizer in self._optimizers:
+            state |= optimizer.state_dict()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Let each take its own."""
+        for optimizer in self._optimizers:
+            optimizer.load_state_dict(state)
+
+
+def boundaries(params: ParamStore) -> list[int] | None:
+    """Return the offsets at which the parameters may be divided among ranks; None if anywhere."""
+    if any(OPTIMIZERS[param.role].whole_tensors for param in params):
+        return [*(param.offset for param in params), params.size]
+    return None
+
+
+def make_optimizer(params: ParamStore, config: OptimConfig, sharding: Sharding | None = None) -> Optimizer:
+    """Return what updates all parameters: one optimizer, or several side by side."""
+    roles_of: dict[type[OptimizerOfRoles], list[str]] = {}
+    for role, optimizer in OPTIMIZERS.items():
+        roles_of.setdefault(optimizer, []).append(role)
+    optimizers = [optimizer(params, config, sharding, roles) for optimizer, roles in roles_of.items()]
+    return optimizers[0] if len(optimizers) == 1 else Several(optimizers)

@@ -1,0 +1,58 @@
+"""Which part of the flat buffers an optimizer updates, and where it keeps its state.
+
+An optimizer knows nothing of ranks. It asks a `Sharding` for the arrays of its state, and for bringing the parts of
+them together: `Unsharded` does that in one process, and a strategy of `dist_llm.parallel` among ranks.
+"""
+
+from typing import Protocol
+
+import numpy as np
+
+
+class Sharding(Protocol):
+    """What an optimizer needs to know of its shard.
+
+    Attributes
+    ----------
+    shard : slice
+        The part of the flat buffers that it updates.
+    """
+
+    shard: slice
+
+    def new_state(self, name: str, size: int, dtype: np.dtype) -> np.ndarray:
+        """Return zeros of shape (size,) to keep state of the shard in."""
+        ...
+
+    def gather(self, state: np.ndarray) -> np.ndarray | None:
+        """Return the state of all shards, joined, on rank 0; collective."""
+        ...
+
+    def scatter(self, whole: np.ndarray | None, state: np.ndarray) -> None:
+        """Fill the state of this shard from that of all, which rank 0 has; collective."""
+        ...
+
+    def bcast_(self, array: np.ndarray) -> None:
+        """Replace state that all shards have alike by that of rank 0; collective."""
+        ...
+
+
+class Unsharded:
+    """The whole buffers, in one process."""
+
+    shard = slice(None)
+
+    def new_state(self, name: str, size: int, dtype: np.dtype) -> np.ndarray:
+        """Return zeros."""
+        return np.zeros(size, dtype)
+
+    def gather(self, state: np.ndarray) -> np.ndarray | None:
+        """Return the state, which is all."""
+        return state
+
+    def scatter(self, whole: np.ndarray | None, state: np.ndarray) -> None:
+        """Take the whole."""
+        state[...] = whole
+
+    def bcast_(self, array: np.ndarray) -> None:
+        """Do nothing."""

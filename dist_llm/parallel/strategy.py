@@ -1,0 +1,163 @@
+"""From every rank's gradient to the same new parameters on all: the interface of the strategies.
+
+A training step calls, in this order,
+
+    begin              no gradient yet
+    micro_batch_done   after each micro-batch but the last: the gradients of the step are growing
+    on_grad_ready      along the last backward pass: every gradient at or after an offset is final
+    reduce             makes `grad[shard]` the whole batch's
+    update             calls the optimizer, which updates `data[shard]`; then `data` is the same everywhere
+
+and the strategies differ in what they do, and when. `blocking.Blocking` is the plain one, and the oracle of the others.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from dist_llm.config import ParallelConfig
+from dist_llm.parallel.comm import Comm
+from dist_llm.partition import consecutive
+
+State = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What a strategy sends in a step, for models of its cost.
+
+    Attributes
+    ----------
+    operation : str
+        ``all-reduce``; ``started all-reduce``; ``reduce-scatter, all-gather``; or ``all-to-all, all-gather``.
+    message_bytes : int
+        What one operation sums up.
+    messages : int
+        Operations in a step.
+    every_steps : int
+        Steps from one step with messages to the next.
+    overlaps : bool
+        Whether they go on beside the backward pass.
+    """
+
+    operation: str
+    message_bytes: int
+    messages: int = 1
+    every_steps: int = 1
+    overlaps: bool = False
+
+
+class Strategy:
+    """What all strategies have in common; a collective constructor.
+
+    Parameters
+    ----------
+    comm : Comm
+    data, grad : ndarray of shape (P,)
+        The flat buffers of the parameters and of their gradients.
+    config : ParallelConfig
+    boundaries : list of int, optional
+        Offsets at which the optimizer allows the buffers to be cut; anywhere unless told.
+
+    Attributes
+    ----------
+    shard : slice
+        What this rank's optimizer updates of the flat buffers.
+    norm_weight : float
+        The ranks' squared norms of `grad[shard]`, so weighted, add up to that of the whole gradient.
+    synchronous : bool
+        Whether every step ends with the same parameters on all ranks, from the gradient of the whole batch.
+    deterministic : bool
+        Whether the result is the same in every bit for any number of ranks. Micro-batches must then be the same
+        whoever computes them, and BLAS must have as many threads everywhere.
+    blocking_s : float
+        Seconds of a blocking all-reduce of the gradient, where a strategy that hides it has measured that; else 0.
+    """
+
+    shard = slice(None)
+    synchronous = True
+    deterministic = False
+    blocking_s = 0.0
+
+    def __init__(
+        self,
+        comm: Comm,
+        data: np.ndarray,
+        grad: np.ndarray,
+        config: ParallelConfig,
+        boundaries: list[int] | None = None,
+    ) -> None:
+        self.comm, self.data, self.grad = comm, data, grad
+        self.config, self.boundaries = config, boundaries
+        self.norm_weight = 1.0 if comm.rank == 0 else 0.0
+        self._optimizer_state: State = {}
+        self._setup()
+
+    def _setup(self) -> None:
+        """Make what this strategy needs; collective."""
+
+    def begin(self) -> None:
+        """Start a step."""
+        self.grad[...] = 0
+
+    def micro_batch_done(self) -> None:
+        """Take notice that `grad` has grown by a micro-batch that is not the last."""
+
+    def on_grad_ready(self, offset: int) -> None:
+        """Take notice that every gradient of the step at or after `offset` is final on this rank."""
+
+    def reduce(self) -> None:
+        """Make `grad[shard]` the sum over all ranks."""
+        raise NotImplementedError
+
+    def update(self, optimizer_step: Callable[[], None], sync: bool) -> None:
+        """Let the optimizer step.
+
+        Parameters
+        ----------
+        optimizer_step : callable
+            Updates ``data[shard]``.
+        sync : bool
+            Whether the parameters must be the same on all ranks afterwards, whatever the strategy.
+        """
+        optimizer_step()
+
+    def new_state(self, name: str, size: int, dtype: np.dtype) -> np.ndarray:
+        """Return zeros of shape (size,) for an optimizer to keep its state of this rank's shard in."""
+        assert name not in self._optimizer_state, name
+        self._optimizer_state[name] = np.zeros(size, dtype)
+        return self._optimizer_state[name]
+
+    def gather(self, state: np.ndarray) -> np.ndarray | None:
+        """Return what all ranks together have in an array of `new_state`, on rank 0; collective."""
+        return state if self.comm.rank == 0 else None
+
+    def scatter(self, whole: np.ndarray | None, state: np.ndarray) -> None:
+        """Fill an array of `new_state` from what `gather` once returned, which rank 0 has; collective."""
+        if whole is not None:
+            state[...] = whole
+        self.comm.bcast_(state)
+
+    def bcast_(self, array: np.ndarray) -> None:
+        """Replace a part of the optimizer's state that all ranks have alike by that of rank 0; collective."""
+        self.comm.bcast_(array)
+
+    def state_dict(self) -> State:
+        """Return, on rank 0, what the strategy itself needs to go on; collective."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from what `state_dict` returned, which rank 0 has; collective."""
+
+    def close(self) -> None:
+        """End what runs beside the step."""
+
+    @classmethod
+    def traffic(cls, config: ParallelConfig, n_parameters: int) -> Traffic:
+        """Return what a step sends for so many parameters of four bytes."""
+        return Traffic("all-reduce", 4 * n_parameters)
+
+    def _joined(self, array: np.ndarray) -> list[slice]:
+        """Return where each rank's array lies when all are joined; collective."""
+        return consecutive(self.comm.allgather(array.size))

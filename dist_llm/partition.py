@@ -1,0 +1,43 @@
+"""Dividing items among ranks: contiguous shards, in the order of the ranks."""
+
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
+
+
+def shard(n: int, rank: int, world_size: int, granularity: int = 1) -> slice:
+    """Return the shard of n items that is a rank's; a remainder goes to the first ranks.
+
+    Parameters
+    ----------
+    granularity : int
+        So many neighbours stay together; only the last of them may be fewer.
+    """
+    each, rest = divmod(-(-n // granularity), world_size)
+    start = rank * each + min(rank, rest)
+    stop = start + each + (rank < rest)
+    return slice(min(n, start * granularity), min(n, stop * granularity))
+
+
+def partition(n: int, world_size: int, boundaries: Sequence[int] | None = None) -> list[slice]:
+    """Return the shards of all ranks.
+
+    Parameters
+    ----------
+    boundaries : sequence of int, optional
+        Where items may be cut; each cut goes to the nearest of them. Anywhere unless told.
+    """
+    shards = [shard(n, rank, world_size) for rank in range(world_size)]
+    if boundaries is None:
+        return shards
+    cuts = [min(boundaries, key=lambda b: abs(b - s.stop)) for s in shards[:-1]]
+    return [slice(start, stop) for start, stop in pairwise([0, *cuts, n])]
+
+
+def consecutive(sizes: Iterable[int]) -> list[slice]:
+    """Return slices of these sizes, one behind the other."""
+    return [slice(start, stop) for start, stop in pairwise(accumulate(sizes, initial=0))]
+
+
+def sizes(shards: Sequence[slice]) -> list[int]:
+    """Return how many items each shard has."""
+    return [shard.stop - shard.start for shard in shards]

@@ -1,0 +1,177 @@
+"""The ways to begin a run, side by side.
+
+    Fresh        random weights, in a folder of its own
+    Continued    a checkpoint of a run, in that run's folder (--resume)
+
+Each plans, checking all that can be checked before anything is written; finds the token shards; and opens the run
+folder, with the state to begin from. All of it happens on rank 0.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dist_llm.atomic import write_text
+from dist_llm.config import SECTIONS, Config
+from dist_llm.data.preparation import Data, open_data, prepare
+from dist_llm.errors import UserError
+from dist_llm.parallel.strategy import State
+from dist_llm.settings import Settings
+from dist_llm.text import load_tokenizer, save_tokenizer
+from dist_llm.training.checkpoint import find_checkpoint, load_checkpoint, read_state, set_aside_later_checkpoints
+from dist_llm.training.load_run import shards_of_run
+from dist_llm.training.progress import terminal_columns
+from dist_llm.training.run_dir import (
+    CONFIG,
+    TOKENIZER,
+    check_run_dir_is_free,
+    create_run_dir,
+    locked,
+    read_config,
+    run_dir_of,
+)
+
+# What a resumed run may not change: it would no longer be the same run. (The text may move, but not change: its tokens
+# are compared.)
+FIXED = (*(f"model.{key}" for key in SECTIONS["model"]), "train.seed", "train.batch_size", "train.run_dir")
+
+
+class Opened(NamedTuple):
+    """A run folder that is held, so that no other process can write to it.
+
+    Attributes
+    ----------
+    folder : Path
+    state : dict
+        As of `TrainStep.state_dict`; empty for a fresh run.
+    step : int
+        Steps finished so far.
+    """
+
+    folder: Path
+    state: dict[str, State]
+    step: int
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Begin with random weights."""
+
+    config: Config
+
+    @classmethod
+    def plan(cls, settings: Settings) -> "Fresh":
+        """Check what the user wants.
+
+        Raises
+        ------
+        UserError
+            The configuration is not valid, or the run folder is in use.
+        """
+        config = _with_full_paths(settings.apply_to(Config()))
+        check_run_dir_is_free(config.train.run_dir)
+        return cls(config)
+
+    def find_shards(self) -> Path:
+        """Return the folder of shards, verified, after preparing the text if that was never done."""
+        return _verified(_prepare(self.config))
+
+    @contextmanager
+    def open(self, config: Config, data: Data, shards: Path) -> Iterator[Opened]:
+        """Create the run folder."""
+        folder = create_run_dir(config.train.run_dir)
+        with locked(folder):
+            write_text(folder / CONFIG, config.to_toml())
+            save_tokenizer(data.tokenizer, folder / TOKENIZER)
+            yield Opened(folder, {}, 0)
+
+
+@dataclass(frozen=True)
+class Continued:
+    """Go on from a checkpoint."""
+
+    config: Config
+    checkpoint: Path
+    text_is_named: bool
+
+    @classmethod
+    def plan(cls, settings: Settings, run: Path) -> "Continued":
+        """Check what the user wants, against the run as it is.
+
+        Parameters
+        ----------
+        run : Path
+            A run folder, or one checkpoint inside of it.
+
+        Raises
+        ------
+        UserError
+            There is no such run, it is finished, or the configuration is not that of the same run.
+        """
+        checkpoint = find_checkpoint(run)
+        saved = read_config(run_dir_of(checkpoint))
+        config = _with_full_paths(settings.apply_to(saved))
+        for name in FIXED:
+            was, now = _value(saved, name), _value(config, name)
+            if name == "train.run_dir" and now not in (was, None):
+                was, now = run_dir_of(checkpoint).resolve(), Path(now).resolve()
+            if now != was:
+                raise UserError(f"--resume continues the same run: {name} is {was} and cannot become {now}")
+        step = read_state(checkpoint)["step"]
+        if step >= config.train.max_steps:
+            raise UserError(
+                f"{checkpoint} is after step {step}, and train.max_steps={config.train.max_steps}: the run is "
+                f"finished; --train.max_steps={2 * step} would go on"
+            )
+        return cls(config, checkpoint, text_is_named="data" in settings.overrides)
+
+    def find_shards(self) -> Path:
+        """Return the folder of the run's shards, verified; of the text that the user names anew, if that is so."""
+        if self.text_is_named:
+            return _verified(_prepare(self.config))
+        return _verified(shards_of_run(self.config, read_state(self.checkpoint)))
+
+    @contextmanager
+    def open(self, config: Config, data: Data, shards: Path) -> Iterator[Opened]:
+        """Load the checkpoint into the run folder's next steps.
+
+        Raises
+        ------
+        UserError
+            The text is not the one that was trained on, or the checkpoint is damaged.
+        """
+        folder = run_dir_of(self.checkpoint)
+        with locked(folder):
+            if load_tokenizer(folder / TOKENIZER).fingerprint != data.tokenizer.fingerprint:
+                raise UserError(f"{shards} was made with another tokenizer than {folder / TOKENIZER}")
+            parts, state = load_checkpoint(self.checkpoint)
+            if state["train_tokens"] != data.train.fingerprint:
+                raise UserError(
+                    f"the text has changed since {self.checkpoint}: its training tokens in {shards} are others"
+                )
+            set_aside_later_checkpoints(folder, state["step"])
+            write_text(folder / CONFIG, config.to_toml())
+            yield Opened(folder, parts, state["step"])
+
+
+def _with_full_paths(config: Config) -> Config:
+    """Return the configuration with paths that hold from another folder too, where the run may be resumed."""
+    data = {k: str(Path(p).expanduser().resolve()) for k in ("path", "shards") if (p := getattr(config.data, k))}
+    run_dir = config.train.run_dir and str(Path(config.train.run_dir).expanduser())
+    return config.replace({"data": data, "train": {"run_dir": run_dir}})
+
+
+def _prepare(config: Config) -> Path:
+    return prepare(config.data, progress=terminal_columns() > 0, say=lambda line: print(line, flush=True))
+
+
+def _verified(folder: Path) -> Path:
+    open_data(folder, verify=True)
+    return folder
+
+
+def _value(config: Config, name: str) -> Any:
+    section, key = name.split(".")
+    return getattr(getattr(config, section), key)

@@ -1,0 +1,67 @@
+"""The tokens on every rank: read from the shards where a rank's host has them, and otherwise sent by rank 0.
+
+Hosts of a cluster often share a file system, and each rank maps the same files into memory. Where they do not, only
+rank 0's host need have the text.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from dist_llm.data.loader import Tokens, TokensInMemory
+from dist_llm.data.preparation import Data, open_data
+from dist_llm.errors import UserError
+from dist_llm.parallel.comm import Comm
+from dist_llm.text import tokenizer_from_dict
+
+CHUNK = 1 << 20  # tokens sent at once
+
+
+def broadcast_tokens(folder: Path, comm: Comm) -> tuple[Data, list[int]]:
+    """Open a prepared folder that rank 0 has, and perhaps others; a collective call.
+
+    Returns
+    -------
+    data : Data
+    received : list of int
+        The ranks that had to be sent the tokens.
+
+    Raises
+    ------
+    UserError
+        Rank 0 cannot open it.
+    """
+
+    def attempt() -> Data | None:
+        try:
+            return open_data(folder)
+        except UserError:
+            if comm.rank == 0:
+                raise
+            return None
+
+    here = comm.on_every_rank(attempt)
+    mine = [(len(shards), shards.fingerprint, shards.n_bytes) for shards in here[1:]] if here else []
+    reports = comm.allgather(mine)
+    # Other tokens under the same name are as good as none.
+    received = [rank for rank, report in enumerate(reports) if report != reports[0]]
+    if here is not None and not received:
+        return here, []
+    tokenizer = tokenizer_from_dict(comm.on_rank_0(lambda: here.tokenizer.to_dict() if here else {}))
+    own = (None, None) if here is None or comm.rank in received else (here.train, here.val)
+    train, val = (_send(shards, report, comm) for shards, report in zip(own, reports[0], strict=True))
+    return Data(tokenizer, train, val), received
+
+
+def _send(shards: Tokens | None, report: tuple[int, str, int], comm: Comm) -> Tokens:
+    """Send rank 0's tokens to all, and return them where there are none."""
+    n, fingerprint, n_bytes = report
+    tokens = np.empty(n if shards is None else 0, np.int32)
+    for start in range(0, n, CHUNK):
+        count = min(CHUNK, n - start)
+        # A rank that has them takes part all the same: a broadcast is everybody's.
+        chunk = np.empty(count, np.int32) if shards is None else shards.read(start, count)
+        comm.bcast_(chunk)
+        if shards is None:
+            tokens[start : start + count] = chunk
+    return TokensInMemory(tokens, fingerprint, n_bytes) if shards is None else shards

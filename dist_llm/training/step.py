@@ -1,0 +1,283 @@
+"""One training step: batch, forward, backward, reduction, clipping, update.
+
+Every rank computes the loss and the gradient of its shard of the batch, both as sums over tokens divided by the tokens
+of the whole batch, so that adding them up over the ranks gives what one process would have computed; then all ranks
+clip and update alike, and stay replicas of each other. A step knows no folder, no evaluation and no end.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from dist_llm.config import Config
+from dist_llm.data.loader import Loader
+from dist_llm.errors import RunError
+from dist_llm.model.layer import Observe, unobserved
+from dist_llm.model.llama import Llama
+from dist_llm.optim.clip import clip_, global_norm
+from dist_llm.optim.registry import boundaries, make_optimizer
+from dist_llm.optim.schedule import learning_rate
+from dist_llm.parallel.comm import Comm, SerialComm
+from dist_llm.parallel.placement import memory_bytes
+from dist_llm.parallel.registry import make_strategy
+from dist_llm.parallel.strategy import State
+from dist_llm.partition import shard
+from dist_llm.seeding import generator
+
+LOSS_UNITS = 1 << 20
+
+
+class Observer(Protocol):
+    """Is told when a phase of a step begins and ends, and is shown the layers of the model; see `Observe`."""
+
+    @property
+    def layer(self) -> Observe:
+        """What is shown the layers."""
+        ...
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Return what is entered for the time of a phase."""
+        ...
+
+
+class Unobserved:
+    """Does nothing."""
+
+    layer: Observe = staticmethod(unobserved)
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Return what does nothing."""
+        return nullcontext()
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step tells, the same on every rank but for what it says of communication.
+
+    Attributes
+    ----------
+    step : int
+        Steps taken so far.
+    tokens : int
+        Tokens trained on so far.
+    loss : float
+        Of the whole batch, in nats per token, before the update.
+    lr : float
+    grad_norm : float
+        Before clipping.
+    rss_bytes : list of int
+        Resident memory of each rank.
+    stopped : bool
+        Whether any rank was asked to stop.
+    comm_exposed_s : float
+        Seconds in which this rank waited for gradients or parameters and did nothing else.
+    comm_bytes : float
+        Sent by this rank for them.
+    comm_hidden : float or None
+        Share of a blocking all-reduce's time that was not waited for, where the strategy hides it.
+    """
+
+    step: int
+    tokens: int
+    loss: float
+    lr: float
+    grad_norm: float
+    rss_bytes: list[int]
+    stopped: bool
+    comm_exposed_s: float
+    comm_bytes: float
+    comm_hidden: float | None
+
+
+class TrainStep:
+    """A model, its optimizer and strategy, and the steps they take; calls of it and of its methods are collective.
+
+    Parameters
+    ----------
+    config : Config
+    loader : Loader
+        Of the batches.
+    comm : Comm, optional
+        One process unless told.
+    model : Llama, optional
+        Where to begin: the weights that rank 0 has. Random ones, derived from ``train.seed``, unless told.
+    observer : Observer, optional
+
+    Attributes
+    ----------
+    step : int
+        Steps taken so far.
+    tokens_per_step : int
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        loader: Loader,
+        comm: Comm | None = None,
+        model: Llama | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self.config, self.loader, self.comm = config, loader, comm or SerialComm()
+        self.observer = observer or Unobserved()
+        if model is None:
+            assert config.model.vocab_size is not None, "the size of the vocabulary is not known"
+            model = Llama(config.model, config.model.vocab_size, observe=self.observer.layer)
+            if self.comm.rank == 0:
+                model.params.initialize(generator(config.train.seed, "weights"))
+        self.model, params = model, model.params
+        self.comm.bcast_(params.data)
+        self.strategy = make_strategy(self.comm, params.data, params.grad, config.parallel, boundaries(params))
+        self.optimizer = make_optimizer(params, config.optim, self.strategy)
+        self.step = 0
+        self.tokens_per_step = config.train.batch_size * config.model.max_seq_len
+        # Micro-batches of other sizes have other roundings: where those matter, whole ones are dealt out.
+        self._granularity = config.train.micro_batch_size if self.strategy.deterministic else 1
+
+    def __call__(self, stop: bool = False, sync: bool = False) -> StepResult:
+        """Take one step.
+
+        Parameters
+        ----------
+        stop : bool
+            Whether this rank was asked to stop.
+        sync : bool
+            Whether the parameters must be the same on all ranks afterwards, local steps or not.
+
+        Raises
+        ------
+        RunError
+            The loss or the gradient is no longer finite.
+        """
+        strategy, params, observer = self.strategy, self.model.params, self.observer
+        with self.comm.counting() as reducing:
+            strategy.begin()
+            loss_sum = self._accumulate_gradients()
+            with observer.phase("reduction"):
+                strategy.reduce()
+        grad = params.grad[strategy.shard]
+        own_norm = global_norm(grad)
+        # What all ranks must know alike, in one more reduction: the loss, the norm of the gradient, the wish to stop,
+        # each rank's memory.
+        shared = np.zeros(3 + self.comm.size)
+        shared[:3] = loss_sum, own_norm**2 * strategy.norm_weight, stop
+        shared[3 + self.comm.rank] = memory_bytes()
+        self.comm.allreduce_(shared)
+        loss, grad_norm, stopped = float(shared[0]) / self.tokens_per_step, math.sqrt(shared[1]), bool(shared[2])
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            raise RunError(
+                f"the loss or gradient of step {self.step + 1} is not a finite number: lower --optim.lr or raise "
+                "--optim.warmup_steps",
+                agreed=True,
+            )
+        lr = learning_rate(self.step, self.config.train.max_steps, self.config.optim)
+
+        def optimizer_step() -> None:
+            clip_(grad, grad_norm if strategy.synchronous else own_norm, self.config.optim.grad_clip)
+            with observer.phase("optimizer"):
+                self.optimizer.step(lr)
+
+        with self.comm.counting() as updating, observer.phase("update"):
+            strategy.update(optimizer_step, sync or stopped)
+        self.step += 1
+        exposed_s = reducing.wait_s + updating.wait_s
+        return StepResult(
+            step=self.step,
+            tokens=self.step * self.tokens_per_step,
+            loss=loss,
+            lr=lr,
+            grad_norm=grad_norm,
+            rss_bytes=[int(memory) for memory in shared[3:]],
+            stopped=stopped,
+            comm_exposed_s=exposed_s,
+            comm_bytes=reducing.sent_bytes + updating.sent_bytes,
+            comm_hidden=max(0.0, 1 - exposed_s / strategy.blocking_s) if strategy.blocking_s else None,
+        )
+
+    def _accumulate_gradients(self) -> float:
+        """Add up this rank's shard of the batch, micro-batch by micro-batch; return its summed loss in nats."""
+        train, comm, model, observer = self.config.train, self.comm, self.model, self.observer
+        with observer.phase("data"):
+            tokens, targets = self.loader.batch(self.step, comm.rank, comm.size, self._granularity)  # (shard, T)
+        first = shard(train.batch_size, comm.rank, comm.size, self._granularity).start
+        # Where gradients are summed over ranks, each is its share of the mean over all; else the mean over its own.
+        scale = 1 / (self.tokens_per_step if self.strategy.synchronous else tokens.size)
+        loss_sum = 0.0
+        for start in range(0, len(tokens), train.micro_batch_size):
+            micro = slice(start, start + train.micro_batch_size)
+            last = micro.stop >= len(tokens)
+            rngs = None
+            if self.config.model.dropout:
+                places = range(first + start, first + start + len(tokens[micro]))
+                rngs = [generator(train.seed, "dropout", self.step, place) for place in places]
+            with observer.phase("forward"):
+                loss, cache = model.loss(tokens[micro], targets[micro], rngs)
+            with observer.phase("backward"):
+                if last:
+                    model.loss_backward(scale, cache, self.strategy.on_grad_ready)
+                else:
+                    model.loss_backward(scale, cache)
+            del cache  # or it would still be there while the next forward pass fills another
+            if not last:
+                self.strategy.micro_batch_done()
+            # In multiples of a millionth or so, sums of losses are exact, whoever adds them up in whatever order.
+            loss_sum += round(loss * LOSS_UNITS) / LOSS_UNITS if math.isfinite(loss) else loss
+        return loss_sum
+
+    def check_replicas(self) -> None:
+        """Compare the ranks' parameters, every bit of them.
+
+        Raises
+        ------
+        RunError
+            They have come apart.
+        """
+        digests = self.comm.allgather(hashlib.blake2b(self.model.params.data.data).hexdigest())
+        different = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
+        if different:
+            raise RunError(
+                f"after step {self.step} the parameters of rank {', '.join(map(str, different))} differ from those of "
+                "rank 0: the replicas have come apart (faulty memory, or unlike machines or libraries?)",
+                agreed=True,
+            )
+
+    def state_dict(self) -> dict[str, State]:
+        """Return the state of model, optimizer and strategy, whole on rank 0 and meaningless on the others."""
+        return {
+            "model": self.model.params.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "strategy": self.strategy.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, State], step: int) -> None:
+        """Go on after a step, from what `state_dict` returned then, which rank 0 has.
+
+        Parameters
+        ----------
+        state : mapping
+            May have weights alone: the optimizer then begins anew.
+        step : int
+
+        Raises
+        ------
+        UserError
+            The weights are those of another model.
+        """
+        parts = self.comm.on_rank_0(lambda: [part for part, arrays in state.items() if arrays])
+        if self.comm.rank == 0:
+            self.model.params.load_state_dict(state["model"])
+        self.comm.bcast_(self.model.params.data)
+        if "optimizer" in parts:
+            self.optimizer.load_state_dict(state.get("optimizer", {}))
+        if "strategy" in parts:
+            self.strategy.load_state_dict(state.get("strategy", {}))
+        self.step = step
+
+    def close(self) -> None:
+        """End what runs beside the steps."""
+        self.strategy.close()

@@ -1,0 +1,188 @@
+"""How a run on several ranks ends when something goes wrong: soon, with the reason, and never by waiting for ever."""
+
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from dist_llm.measuring.jobs import choose_launcher
+
+pytestmark = pytest.mark.mpirun
+
+
+@pytest.fixture
+def faulty(train_arguments, start):
+    def faulty(ranks, fault, *more):
+        return start(ranks, "-m", "tests.faults.faulty_train", fault, *train_arguments("run", *more)[2:])
+
+    return faulty
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_an_exception_on_one_rank_ends_all_with_its_traceback(faulty, ranks):
+    started = time.monotonic()
+    result = faulty(ranks, "exception").wait(60)
+    assert time.monotonic() - started < 30
+    assert result.returncode == 1
+    assert f"[rank {ranks - 1}] ZeroDivisionError: the fault of this rank alone" in result.stderr
+    assert f'[rank {ranks - 1}]   File "' in result.stderr
+    assert "[rank 0]" not in result.stderr
+
+
+def test_a_user_error_on_one_rank_ends_all(faulty):
+    result = faulty(3, "user_error").wait(60)
+    assert result.returncode == 2
+    assert "error on rank 2: this rank cannot read its shards: mount the disk" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_bug_on_rank_0_is_told_once_with_its_own_traceback(faulty):
+    result = faulty(3, "bug_on_rank_0").wait(60)
+    assert result.returncode == 1
+    assert result.stderr.count("KeyError: 'a bug in what rank 0 does alone'") == 1
+    assert re.search(r"^\[rank 0\] .*in sample$", result.stderr, re.M)
+    assert "[rank 1]" not in result.stderr
+
+
+def test_a_full_disk_is_told_once(faulty, tmp_path):
+    result = faulty(3, "disk_full").wait(60)
+    assert result.returncode == 2
+    assert (
+        len(re.findall("^error: cannot write the checkpoint run/checkpoints/step-00000010: ", result.stderr, re.M)) == 1
+    )
+    assert "Traceback" not in result.stderr
+    assert "error on rank" not in result.stderr
+
+
+def test_a_killed_rank_ends_all(faulty):
+    assert faulty(3, "killed").wait(60).returncode != 0
+
+
+def test_replicas_that_come_apart_stop_the_run(faulty):
+    result = faulty(3, "bit_flip").wait(60)
+    assert result.returncode == 1
+    assert (
+        len(
+            re.findall(
+                "^error: after step 5 the parameters of rank 2 differ from those of rank 0",
+                result.stderr,
+                re.M,
+            )
+        )
+        == 1
+    )
+    assert "Traceback" not in result.stderr
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(faulty):
+    result = faulty(2, "not_a_number").wait(60)
+    assert result.returncode == 1
+    assert len(re.findall(r"^error: the loss or gradient of step \d+ is not a finite number", result.stderr, re.M)) == 1
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("ranks", "to", "number"),
+    [
+        (0, "program", signal.SIGINT),
+        (0, "program", signal.SIGTERM),
+        (0, "program", signal.SIGHUP),
+        (1, "launcher", signal.SIGUSR1),
+        (3, "launcher", signal.SIGUSR1),
+        (3, "rank", signal.SIGTERM),
+        (2, "launch/mpirun", signal.SIGINT),
+        (2, "launch/mpirun", signal.SIGTERM),
+        (2, "launch/mpirun", signal.SIGHUP),
+    ],
+)
+def test_a_polite_signal_checkpoints_and_says_how_to_continue(faulty, run, tmp_path, ranks, to, number):
+    if to == "launch/mpirun" and not launcher_is_ours():
+        pytest.skip("this mpirun is not launch/mpirun, and ends its ranks at SIGINT")
+    job = faulty(ranks, "slow", "--train.max_steps=1000")
+    wait_for_steps(tmp_path / "run" / "metrics.jsonl")
+    if to == "rank":
+        os.kill(rank_processes(job.process.pid)[-1], number)
+    else:
+        job.process.send_signal(number)
+    result = job.wait(60)
+    assert result.returncode == 0, result.stderr
+    step = int(re.search(r"stopped after step (\d+) of 1000, checkpoint written", result.stdout)[1])
+    launcher = f"mpirun -n {ranks} " if ranks > 1 else ""
+    assert f"\n  {launcher}python -m dist_llm.train --resume run\n" in result.stdout
+    state = json.loads((tmp_path / f"run/checkpoints/step-{step:08d}/state.json").read_text())
+    assert state["step"] == step
+    again = run(0, "-m", "dist_llm.train", "--resume", "run", f"--train.max_steps={step + 1}")
+    assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_program_started_in_the_background_of_a_script_answers_other_signals(
+    start, train_arguments, tmp_path, number
+):
+    """A shell script's ``command &`` inherits an ignored SIGINT, and nohup's command an ignored SIGHUP."""
+    in_the_background = ("sh", "-c", 'trap "" INT HUP; exec "$@"', "sh")
+    arguments = ["tests.faults.faulty_train", "slow", *train_arguments("run", "--train.max_steps=1000")[2:]]
+    job = start(0, "-m", *arguments, wrapper=in_the_background)
+    wait_for_steps(tmp_path / "run" / "metrics.jsonl")
+    for ignored in (signal.SIGINT, signal.SIGHUP):
+        job.process.send_signal(ignored)
+    time.sleep(0.5)
+    assert job.process.poll() is None
+    job.process.send_signal(number)
+    result = job.wait(60)
+    assert result.returncode == 0, result.stderr
+    assert "checkpoint written" in result.stdout
+
+
+def wait_for_steps(metrics: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and metrics.read_text().count("\n") >= 2):
+        assert time.monotonic() < deadline, "no step was finished"
+        time.sleep(0.05)
+
+
+def launcher_is_ours() -> bool:
+    ours = Path(__file__).parent.parent.parent / "launch" / "mpirun"
+    return [Path(word).read_bytes() for word in choose_launcher().words] == [ours.read_bytes()]
+
+
+def test_a_second_signal_ends_a_run_that_does_not_stop(start):
+    if not launcher_is_ours():
+        pytest.skip("this mpirun is not launch/mpirun")
+    stuck = (
+        "import signal, time; signal.signal(signal.SIGUSR1, lambda *_: None); print('up', flush=True); time.sleep(600)"
+    )
+    job = start(2, "-c", stuck)
+    assert [job.process.stdout.readline() for _ in range(2)] == ["up\n"] * 2
+    job.process.send_signal(signal.SIGINT)
+    time.sleep(1.5)
+    assert job.process.poll() is None
+    job.process.send_signal(signal.SIGINT)
+    assert job.wait(30).returncode != 0
+
+
+def rank_processes(launcher: int) -> list[int]:
+    """The processes below a launcher that run our program."""
+    import psutil
+
+    children = psutil.Process(launcher).children(recursive=True)
+    return [c.pid for c in children if "tests.faults.faulty_train" in c.cmdline() and "-n" not in c.cmdline()]
+
+
+def test_bad_input_is_said_once_and_nothing_is_written(run, train_arguments, tmp_path):
+    for more, message in (
+        (["--train.batch_size=2"], r"error: 3 ranks but train.batch_size=2: every rank needs a sequence"),
+        (["--model.n_heads=3"], r"error: model.dim=16 must be n_heads=3 times an even head size"),
+        (["--data.path=nowhere.txt"], r"error: .*nowhere.txt"),
+        (["--model.max_seq_len=99999"], r"error: the training text has \d+ tokens, fewer than"),
+    ):
+        result = run(3, *train_arguments("run", *more))
+        assert result.returncode == 2, (more, result.stderr)
+        assert len(re.findall(f"^{message}", result.stderr, re.M)) == 1, result.stderr
+        assert len(re.findall("^error", result.stderr, re.M)) == 1, result.stderr
+        assert "Traceback" not in result.stderr
+        assert not Path(tmp_path / "run").exists()

@@ -1,0 +1,89 @@
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dist_llm.measuring.machine import (
+    CpuSeconds,
+    CpuUsage,
+    Disturbance,
+    cpu_model,
+    disturbance,
+    frequency_governor,
+    look_around,
+    look_at_machine,
+)
+from dist_llm.parallel.comm import SerialComm
+from dist_llm.parallel.cores import affinity_mask
+from dist_llm.parallel.placement import place
+
+SPIN = "import time\nend = time.monotonic() + 20\nwhile time.monotonic() < end: pass"
+
+
+@pytest.fixture
+def other_work():
+    """A process that is busy all the time."""
+    process = subprocess.Popen([sys.executable, "-c", SPIN])
+    time.sleep(0.3)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_other_work_is_seen_and_named_beforehand(other_work):
+    cpus, processes = look_around(0.6)
+    assert sum(cpus[cpu] for cpu in affinity_mask()) > 0.2
+    assert other_work.pid in {process.pid for process in processes}
+    assert next(p for p in processes if p.pid == other_work.pid).cores > 0.1
+
+
+def test_other_work_is_seen_during_a_run_and_ones_own_is_not_counted(other_work):
+    placement = place(SerialComm(), None)
+    usage = CpuUsage(affinity_mask())
+    end = time.monotonic() + 1.0
+    while time.monotonic() < end:
+        pass
+    used = usage.so_far()
+    assert used.own > 0.1  # as much as the other one leaves on the same cores
+    shares = disturbance(SerialComm(), placement, used)
+    # At the least half a core of it, on however many cores there are; less where neighbours take the cores themselves.
+    assert shares.other * used.available > 0.2
+    assert used.busy >= used.own + 0.2
+
+
+def test_shares_are_of_the_host_where_it_is_worst():
+    class TwoHosts(SerialComm):
+        def allgather(self, value):
+            quiet = CpuSeconds(busy=2.0, own=1.0, stolen=0.0, available=2.0)
+            loaded = CpuSeconds(busy=2.0, own=1.0, stolen=0.2, available=2.0)
+            return [("a", quiet), ("a", quiet), ("b", loaded)]
+
+    placement = place(SerialComm(), None)
+    # On host a, two ranks had all that was used; on b one had half of it.
+    nothing = CpuSeconds(0.0, 0.0, 0.0, 1.0)
+    assert disturbance(TwoHosts(), placement, nothing) == Disturbance(other=0.5, stolen=0.1)
+
+
+def test_facts_of_a_machine(tmp_path):
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text("processor\t: 0\nmodel name\t: Some CPU @ 3 GHz\n")
+    assert cpu_model(tmp_path) == "Some CPU @ 3 GHz"
+    assert cpu_model(tmp_path / "nowhere")
+    assert frequency_governor(tmp_path) is None
+    for cpu, governor in enumerate(("performance", "powersave", "powersave")):
+        folder = tmp_path / f"sys/devices/system/cpu/cpu{cpu}/cpufreq"
+        folder.mkdir(parents=True)
+        (folder / "scaling_governor").write_text(governor + "\n")
+    assert frequency_governor(tmp_path) == "performance, powersave"
+
+
+def test_this_machine():
+    placement = place(SerialComm(), None)
+    facts = look_at_machine(placement, 7)
+    assert facts.usable_cores == 7
+    assert facts.affinity == list(placement.cores)
+    assert len(facts.busy_before) == len(placement.cores)
+    assert all(0 <= share <= 1 for share in facts.busy_before)
+    assert facts.memory_bytes > 1e8
+    assert len(facts.load_average) == 3
