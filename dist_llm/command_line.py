@@ -2,7 +2,6 @@
 
 import argparse
 import difflib
-import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -35,7 +34,7 @@ class CommandLine(argparse.ArgumentParser):
         super().__init__(
             prog=f"python -m dist_llm.{command}", usage="%(prog)s [options]" if sections else None, allow_abbrev=False
         )
-        self._introduction = inspect.cleandoc(docstring or "")
+        self._introduction = (docstring or "").strip()
         if sections:
             names = ", ".join(shipped_configs())
             meaning = f"TOML file, or one of {names}; later ones win"

@@ -50,31 +50,16 @@ install() {
         [ "$(cat "$venv/.installed-$extra" 2>/dev/null)" = "$state" ] || missing=yes
     done
     [ "$missing" ] || return 0
-    say "installing dist_llm[$extras] into .venv"
+    say "installing dist_llm[$extras] and what it needs into .venv; about a minute"
     "$venv/bin/python" -m pip install --quiet --editable "${root}[$extras]" || fail "pip could not install dist_llm"
     for extra in ${extras//,/ }; do
         echo "$state" >"$venv/.installed-$extra"
     done
 }
 
-# Only for the Open MPI that pip brings. A system's own mpirun, as on a cluster or a Mac, stays what it is.
-adapt_mpirun() {
-    local settings=$venv/etc/prte-mca-params.conf line='rmaps_default_mapping_policy = :oversubscribe'
-    [ -x "$venv/bin/mpiexec" ] && [ -f "$settings" ] || return 0
-    # More ranks than cores is an error to Open MPI, and just slower to someone who tries four ranks on a laptop.
-    grep -qxF "$line" "$settings" || echo "$line" >>"$settings"
-    cmp -s "$root/launch/mpirun" "$venv/bin/mpirun" || install_mpirun
-}
-
-install_mpirun() { # by renaming, which does not disturb an mpirun that is running
-    cp "$root/launch/mpirun" "$venv/bin/mpirun.new"
-    chmod +x "$venv/bin/mpirun.new"
-    mv -f "$venv/bin/mpirun.new" "$venv/bin/mpirun"
-}
-
 "$venv/bin/python" -c '' 2>/dev/null || make_venv
 install
-adapt_mpirun
+cmp -s "$root/dist_llm/parallel/mpirun" "$venv/bin/mpirun" || "$venv/bin/python" -m dist_llm.setup_mpi >&2
 export PATH="$venv/bin:$PATH"
 command -v mpirun >/dev/null || fail "no mpirun found; install an MPI (on a Mac: brew install open-mpi)"
 

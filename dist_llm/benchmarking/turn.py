@@ -66,7 +66,7 @@ def batches(config: Config) -> Loader:
     c, t = config.model, config.train
     n = 4 * t.batch_size * c.max_seq_len + 1
     tokens = generator(t.seed, "benchmark").integers(vocabulary(config), size=n, dtype=np.int32)
-    return Loader(TokensInMemory(tokens, "random", 0), t.batch_size, c.max_seq_len, t.seed)
+    return Loader.of(TokensInMemory(tokens, "random", 0), config)
 
 
 def initial_model(config: Config) -> Llama:

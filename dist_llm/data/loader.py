@@ -12,10 +12,11 @@ ranks a step still reads the batch one rank would read, each rank its own shard 
 """
 
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
+from dist_llm.config import Config
 from dist_llm.errors import UserError
 from dist_llm.partition import shard
 from dist_llm.seeding import generator
@@ -100,6 +101,11 @@ class Loader:
         self.n_sequences = max(1, (len(tokens) - seq_len) // seq_len)
         # A permutation of millions is drawn once per epoch, not per step; a batch on the border needs two.
         self._epoch = lru_cache(maxsize=2)(self._draw_epoch)
+
+    @classmethod
+    def of(cls, tokens: Tokens, config: Config) -> Self:
+        """Return the loader of a configuration."""
+        return cls(tokens, config.train.batch_size, config.model.max_seq_len, config.train.seed)
 
     def _draw_epoch(self, epoch: int) -> tuple[int, np.ndarray]:
         slack = len(self.tokens) - 1 - self.n_sequences * self.seq_len

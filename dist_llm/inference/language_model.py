@@ -1,7 +1,7 @@
 """A trained model with its tokenizer: text in, text and numbers out."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,18 +28,19 @@ class LanguageModel:
     tokenizer : Tokenizer
     config : Config
         That it was trained with.
-    state : dict
+    state : dict, optional
         Of its checkpoint: ``step``, ``val_loss``, ...
     """
 
     model: Llama
     tokenizer: Tokenizer
     config: Config
-    state: dict[str, Any]
+    state: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """Say what model it is, and after how many steps."""
-        return f"LanguageModel({self.model!r}, {self.tokenizer.kind} tokens, after step {self.state['step']})"
+        after = f", after step {self.state['step']}" if "step" in self.state else ""
+        return f"LanguageModel({self.model!r}, {self.tokenizer.kind} tokens{after})"
 
     def logits(self, text: str) -> np.ndarray:
         """Return the logits of the token that follows each token of a text, float32 (n, V).

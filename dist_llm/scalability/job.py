@@ -133,9 +133,8 @@ def measure_training(comm: Comm, config: Config, least_steps: int, least_s: floa
     """
     placement = place(comm, config.parallel.threads)
     data, _ = broadcast_tokens(Path(str(config.data.shards)), comm)
-    loader = Loader(data.train, config.train.batch_size, config.model.max_seq_len, config.train.seed)
     phases = Phases()
-    step = TrainStep(config, loader, comm, observer=phases)
+    step = TrainStep(config, Loader.of(data.train, config), comm, observer=phases)
 
     losses, last_s = [], 0.0
     for _ in range(WARM_UP_STEPS):

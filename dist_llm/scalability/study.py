@@ -162,7 +162,7 @@ def _with_tokens(config: Config) -> Config:
     """Return the configuration with the shards that every job trains on, made if they are missing."""
     folder = prepare(config.data, progress=terminal_columns() > 0)
     tokenizer, train, _ = open_data(folder)
-    Loader(train, config.train.batch_size, config.model.max_seq_len, config.train.seed)  # refuses too short a text
+    Loader.of(train, config)  # refuses too short a text
     return config.with_vocabulary(tokenizer.vocab_size).replace({"data": {"shards": str(folder.resolve())}})
 
 

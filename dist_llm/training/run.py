@@ -67,8 +67,7 @@ class Run:
         self.shards = comm.on_rank_0(beginning.find_shards)
         self.data, received = broadcast_tokens(self.shards, comm)
         self.config = config = comm.on_rank_0(lambda: _fitted(config, self.data))
-        size = (config.train.batch_size, config.model.max_seq_len)
-        loader = comm.on_every_rank(lambda: Loader(self.data.train, *size, config.train.seed))
+        loader = comm.on_every_rank(lambda: Loader.of(self.data.train, config))
         self.train_step = TrainStep(config, loader, comm)
 
         with contextlib.ExitStack() as held:
@@ -222,9 +221,12 @@ class Run:
         """Return the commands with which a user goes on, after the end of `train`."""
         folder = shlex.quote(str(self.folder))
         if finished:
-            command = f"{_program('python')} -m dist_llm.generate {folder} --prompt 'The '"
-            best = f"finished; best validation loss {self.best_val_loss:.4f}."
-            return f"{best} The run is in {folder}; let it write with\n  {command}"
+            python, best = f"{_program('python')} -m dist_llm", f"{self.best_val_loss:.4f}"
+            return (
+                f"finished; best validation loss {best}. The run is in {folder}. Train on a text of your own, or let "
+                f"this model write:\n  {python}.train --data.path=FILE-OR-FOLDER\n"
+                f"  {python}.generate {folder} --prompt 'The '"
+            )
         launcher = f"{_program('mpirun')} -n {self.comm.size} " if self.comm.size > 1 else ""
         command = f"{launcher}{_program('python')} -m dist_llm.train --resume {folder}"
         steps = f"step {self.train_step.step} of {self.config.train.max_steps}"

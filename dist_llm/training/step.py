@@ -273,7 +273,10 @@ class TrainStep:
             self.model.params.load_state_dict(state["model"])
         self.comm.bcast_(self.model.params.data)
         if "optimizer" in parts:
-            self.optimizer.load_state_dict(state.get("optimizer", {}))
+            optimizer = state.get("optimizer", {})
+            if optimizer:  # before version 0.2, checkpoints left the optimizer's steps out, which are those of the run
+                optimizer = {"steps": np.array([step]), **optimizer}
+            self.optimizer.load_state_dict(optimizer)
         if "strategy" in parts:
             self.strategy.load_state_dict(state.get("strategy", {}))
         self.step = step

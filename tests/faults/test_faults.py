@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dist_llm.measuring.jobs import choose_launcher
+from dist_llm.setup_mpi import STAND_IN
 
 pytestmark = pytest.mark.mpirun
 
@@ -94,14 +95,14 @@ def test_a_loss_that_is_not_a_number_stops_the_run(faulty):
         (1, "launcher", signal.SIGUSR1),
         (3, "launcher", signal.SIGUSR1),
         (3, "rank", signal.SIGTERM),
-        (2, "launch/mpirun", signal.SIGINT),
-        (2, "launch/mpirun", signal.SIGTERM),
-        (2, "launch/mpirun", signal.SIGHUP),
+        (2, "our mpirun", signal.SIGINT),
+        (2, "our mpirun", signal.SIGTERM),
+        (2, "our mpirun", signal.SIGHUP),
     ],
 )
 def test_a_polite_signal_checkpoints_and_says_how_to_continue(faulty, run, tmp_path, ranks, to, number):
-    if to == "launch/mpirun" and not launcher_is_ours():
-        pytest.skip("this mpirun is not launch/mpirun, and ends its ranks at SIGINT")
+    if to == "our mpirun" and not launcher_is_ours():
+        pytest.skip("this mpirun is not ours, and ends its ranks at SIGINT")
     job = faulty(ranks, "slow", "--train.max_steps=1000")
     wait_for_steps(tmp_path / "run" / "metrics.jsonl")
     if to == "rank":
@@ -146,13 +147,12 @@ def wait_for_steps(metrics: Path) -> None:
 
 
 def launcher_is_ours() -> bool:
-    ours = Path(__file__).parent.parent.parent / "launch" / "mpirun"
-    return [Path(word).read_bytes() for word in choose_launcher().words] == [ours.read_bytes()]
+    return [Path(word).read_bytes() for word in choose_launcher().words] == [STAND_IN.read_bytes()]
 
 
 def test_a_second_signal_ends_a_run_that_does_not_stop(start):
     if not launcher_is_ours():
-        pytest.skip("this mpirun is not launch/mpirun")
+        pytest.skip("this mpirun is not ours")
     stuck = (
         "import signal, time; signal.signal(signal.SIGUSR1, lambda *_: None); print('up', flush=True); time.sleep(600)"
     )
