@@ -8,13 +8,12 @@
 """
 
 import ast
-import difflib
 import importlib
 import sys
 from pathlib import Path
 
 from dist_llm import __version__
-from dist_llm.errors import UserError
+from dist_llm.errors import UserError, did_you_mean
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.program import run
 
@@ -46,9 +45,7 @@ def dispatch(argv: list[str], comm: Comm) -> int:
         case [name, *rest] if name.replace("_", "-") in COMMANDS:
             module = importlib.import_module(f"dist_llm.{name.replace('-', '_')}")
             return int(module.main(rest, comm))
-    close = difflib.get_close_matches(argv[0], COMMANDS, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(COMMANDS)}"
-    raise UserError(f"unknown command {argv[0]}; {hint}", agreed=True)
+    raise UserError(f"unknown command {argv[0]}{did_you_mean(argv[0], COMMANDS)}", agreed=True)
 
 
 def overview() -> str:

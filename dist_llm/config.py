@@ -5,13 +5,12 @@ never a silent default.
 """
 
 import dataclasses
-import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dist_llm.errors import UserError
+from dist_llm.errors import UserError, did_you_mean
 from dist_llm.option import checked_value, option
 from dist_llm.parallel.registry import STRATEGIES
 
@@ -156,7 +155,7 @@ class Config:
         sections = {}
         for section, entries in values.items():
             if section not in SECTIONS:
-                raise UserError(f"unknown section [{section}]{_did_you_mean(section, SECTIONS)}")
+                raise UserError(f"unknown section [{section}]{did_you_mean(section, SECTIONS)}")
             if not isinstance(entries, Mapping):
                 raise UserError(f"{section} is a section: write its keys below [{section}]")
             fields = SECTIONS[section]
@@ -164,7 +163,7 @@ class Config:
             entries = {renamed[key]: value for key, value in entries.items()}
             for key in entries:
                 if key not in fields:
-                    raise UserError(f"unknown key {section}.{key}{_did_you_mean(key, fields)}")
+                    raise UserError(f"unknown key {section}.{key}{did_you_mean(key, fields)}")
             checked = {key: checked_value(f"{section}.{key}", value, fields[key]) for key, value in entries.items()}
             sections[section] = dataclasses.replace(getattr(self, section), **checked)
         return dataclasses.replace(self, **sections)
@@ -211,6 +210,12 @@ class Config:
             raise UserError(f"model.vocab_size={vocab_size} is less than the tokenizer's {size}")
         return self.replace({"model": {"vocab_size": vocab_size}})
 
+    @property
+    def vocab_size(self) -> int:
+        """The size of the model's vocabulary, which `with_vocabulary` has set."""
+        assert self.model.vocab_size is not None, "the size of the vocabulary is not known"
+        return self.model.vocab_size
+
     def to_toml(self) -> str:
         """Return the configuration as TOML, every field with its meaning; absent means none."""
         lines = []
@@ -230,8 +235,3 @@ SECTIONS: dict[str, dict[str, dataclasses.Field[Any]]] = {
     section.name: {f.name: f for f in dataclasses.fields(section.default_factory)}  # type: ignore[arg-type]
     for section in dataclasses.fields(Config)
 }
-
-
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else f" (known: {', '.join(known)})"

@@ -1,5 +1,8 @@
 """The exceptions that are reported as one line, without a traceback, and once however many ranks there are."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class ReportedError(Exception):
     """Ends the program with its message on stderr.
@@ -38,3 +41,9 @@ class RunError(ReportedError, RuntimeError):
 
 class FailedElsewhereError(Exception):
     """Another rank failed in what all ranks did together, and tells the user; this one ends too, without a word."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return what a message says after a word that is not known: the one most like it, or all that are known."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else f" (known: {', '.join(known)})"

@@ -1,8 +1,10 @@
 """Measure the loss of a run's model over its whole validation split; the ranks share the work.
 
-python -m dist_llm.evaluate runs/run-001
-mpirun -n 4 python -m dist_llm.evaluate runs/run-001 --checkpoint last
-python -m dist_llm.evaluate runs/run-001 --shards OTHER-SHARDS
+    python -m dist_llm.evaluate runs/run-001
+    mpirun -n 4 python -m dist_llm.evaluate runs/run-001 --checkpoint last
+    python -m dist_llm.evaluate runs/run-001 --shards OTHER-SHARDS
+
+Prints the loss in nats per token, the perplexity and the bits per byte, the same on any number of ranks.
 """
 
 import dataclasses

@@ -1,8 +1,10 @@
 """Let a trained model write: continue a prompt.
 
-python -m dist_llm.generate runs/run-001 --prompt 'The list' --max-tokens 200
-python -m dist_llm.generate runs/run-001 --prompt 'The ' --temperature 0
-python -m dist_llm.generate runs/run-001/checkpoints/step-00000200 --seed 2
+    python -m dist_llm.generate runs/run-001 --prompt 'The list' --max-tokens 200
+    python -m dist_llm.generate runs/run-001 --prompt 'The ' --temperature 0
+    python -m dist_llm.generate runs/run-001/checkpoints/step-00000200 --seed 2
+
+The text comes token by token; the same seed gives the same text.
 """
 
 import sys

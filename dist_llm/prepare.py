@@ -1,8 +1,10 @@
 """Turn text into a tokenizer and memory-mapped token shards, as training otherwise does by itself.
 
-python -m dist_llm.prepare --data.path=FILE-OR-FOLDER
-python -m dist_llm.prepare --data.corpus=tinystories --data.vocab_size=4096
-python -m dist_llm.prepare --data.path=FILE-OR-FOLDER --data.tokenizer=byte --data.shards=FOLDER
+    python -m dist_llm.prepare --data.path=FILE-OR-FOLDER
+    python -m dist_llm.prepare --data.corpus=tinystories --data.vocab_size=4096
+    python -m dist_llm.prepare --data.path=FILE-OR-FOLDER --data.tokenizer=byte --data.shards=FOLDER
+
+Prints what the folder holds, as JSON. The folder is found again by later runs of the same text and settings.
 """
 
 import json

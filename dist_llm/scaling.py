@@ -1,8 +1,11 @@
 """Measure how training speeds up with ranks and threads, and write a report.
 
-python -m dist_llm.scaling --quick
-python -m dist_llm.scaling --points 1x1,2x1,4x1,1x4 --network 25,10 --parallel.strategy=blocking
-python -m dist_llm.scaling --compare OLD/scaling.json
+    python -m dist_llm.scaling --quick
+    python -m dist_llm.scaling --points 1x1,2x1,4x1,1x4 --network 25,10 --parallel.strategy=blocking
+    python -m dist_llm.scaling --compare OLD/scaling.json
+
+One process with threads on as many cores is set beside every division into ranks. The report comes to the terminal,
+and as a page, a picture, JSON and CSV into a folder of its own.
 """
 
 import shlex
@@ -30,10 +33,9 @@ def main(argv: list[str], comm: Comm) -> int:
     parser = CommandLine("scaling", __doc__, ("model", "data", "optim", "parallel", "train"))
     add, n = parser.add_argument, whole_number(1)
     add("--quick", action="store_true", help="fewer and shorter runs: two minutes on two cores")
-    modes = "strong: --train.batch_size is the batch of all points; weak: of each rank (default: both)"
-    add("--mode", choices=(*MODES, "both"), default="both", help=modes)
-    points = "ranks x threads; one process with as many threads joins each (default: 1, 2, 4, ... ranks of one thread"
-    add("--points", metavar="RxT,RxT", help=f"{points} up to the usable cores, and all cores in every other division)")
+    add("--mode", choices=(*MODES, "both"), default="both", help="strong: a fixed batch; weak: a batch per rank")
+    points = "ranks x threads (default: 1, 2, 4, ... x 1, and the usable cores in every other division)"
+    add("--points", metavar="RxT,RxT", help=points)
     add("--repeats", type=n, help="rounds; each point once in each (default: 5; quick: 3)")
     add("--steps", type=n, help="measured in a run, at least (default: 5; quick: 2)")
     add("--seconds", type=seconds, help="of a run, at least (default: 3; quick: 1.5)")
@@ -41,40 +43,33 @@ def main(argv: list[str], comm: Comm) -> int:
     network = "project to hosts joined so: latency in us, Gbit/s of a link; several allowed (default: "
     network += "; ".join(f"{typical.latency_us:g},{typical.gbit_s:g}" for typical in TYPICAL)
     add("--network", action="append", default=[], metavar="US,GBIT_S", help=f"{network})")
-    launcher = "starts the ranks, with -n RANKS added (default: srun inside a Slurm allocation, else mpirun)"
-    add("--launcher", metavar="COMMAND", help=launcher)
+    add("--launcher", metavar="COMMAND", help="starts ranks, given -n RANKS (default: srun under Slurm, else mpirun)")
     add("--out", metavar="DIR", type=Path, help="where the report goes (default: runs/scaling-001, ...)")
-    old = "one scaling.json: set it beside what is measured now; two: set them side by side, and measure nothing"
+    old = "a scaling.json to set beside what is measured now; or two, and nothing is measured"
     add("--compare", nargs="+", default=[], type=Path, metavar="JSON", help=old)
     arguments = parser.parse_on_rank_0(argv, comm)
     if arguments is None:
         return 0
     if comm.size > 1:
         raise UserError("scaling starts mpirun itself: start it without", agreed=True)
-    older = [read_report(path) for path in arguments.compare]
-    if len(older) > 2:
+    if len(arguments.compare) > 2:
         raise UserError("--compare takes one report, to set beside what is measured now, or two")
+    older = [read_report(path) for path in arguments.compare]
     if len(older) == 2:
-        write_comparison(compare(older[0], older[1]), arguments.out)
+        write_comparison(compare(*older), arguments.out)
         return 0
     networks = [parse_network(text) for text in arguments.network] or TYPICAL
-    method = QUICK if arguments.quick else THOROUGH
     wishes = {k: wish for k in ("repeats", "steps", "seconds") if (wish := getattr(arguments, k)) is not None}
+    method = replace(QUICK if arguments.quick else THOROUGH, **wishes)
     config, placement = settings(arguments).apply_to(Config()), place(comm, None)
-    how = (arguments.mode, arguments.points, arguments.launcher, arguments.weak_batch_size)
-    study = plan(config, placement, replace(method, **wishes), *how)
-    folder = out_folder(arguments.out)
-    try:
+    weak = arguments.weak_batch_size or config.train.batch_size
+    study = plan(config, placement, method, arguments.mode, arguments.points, arguments.launcher, weak)
+    with out_folder(arguments.out) as folder:
         machine = look_at_machine(placement, study.cores)
-        interrupted = study.run()
-    finally:
-        if arguments.out is None and not study.runs:
-            folder.rmdir()
-    command = f"python -m dist_llm.scaling {shlex.join(argv)}".strip()
-    report = make_report(study, machine, command, arguments.weak_batch_size or config.train.batch_size, networks)
-    write_report(report, folder, [compare(older[0], report)] if older else [])
-    if interrupted:
-        print("(an interrupted measurement: its last round is not complete)", flush=True)
+        study.run()
+        report = make_report(study, machine, f"python -m dist_llm.scaling {shlex.join(argv)}".strip(), weak, networks)
+        write_report(report, folder, [compare(older[0], report)] if older else [])
+    if study.interrupted:
         raise KeyboardInterrupt
     judge(report)
     return 0

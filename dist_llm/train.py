@@ -1,8 +1,10 @@
 """Train a LLaMA-style language model, alone or under mpirun.
 
-python -m dist_llm.train --data.path=FILE-OR-FOLDER --train.max_steps=1000
-mpirun -n 4 python -m dist_llm.train --config shakespeare_char_cpu
-mpirun -n 4 python -m dist_llm.train --resume runs/run-001
+    python -m dist_llm.train --data.path=FILE-OR-FOLDER --train.max_steps=1000
+    mpirun -n 4 python -m dist_llm.train --config shakespeare_char_cpu
+    mpirun -n 4 python -m dist_llm.train --resume runs/run-001
+
+A run folder (runs/run-001, or --train.run_dir) keeps all that a run leaves; Ctrl-C stops it with a checkpoint.
 """
 
 import sys

@@ -37,7 +37,7 @@ def test_its_version(capsys):
     ("argv", "message"),
     [
         (["trian"], "unknown command trian; did you mean train?"),
-        (["xyz"], "unknown command xyz; there are train, prepare, evaluate"),
+        (["xyz"], r"unknown command xyz \(known: train, prepare, evaluate"),
     ],
 )
 def test_an_unknown_command_is_one_line(argv, message):

@@ -5,7 +5,7 @@ from typing import Any
 
 from dist_llm.benchmarking.contestants import TASKS
 from dist_llm.benchmarking.results import Report, Result
-from dist_llm.measuring.plotting import figure
+from dist_llm.measuring.plotting import error_bars, figure
 
 
 def draw(report: Report) -> bytes | None:
@@ -28,11 +28,11 @@ def draw(report: Report) -> bytes | None:
 
 
 def _panel(axes: Any, results: Sequence[Result]) -> None:
-    medians = [c.speed.median for c in results]
-    spread = [[c.speed.median - c.speed.min for c in results], [c.speed.max - c.speed.median for c in results]]
+    speeds = [c.speed for c in results]
     labels = [f"{c.name}  ({c.processes} x {c.threads})" for c in results]
     colors = ["tab:blue" if c.package == "dist_llm" else "tab:orange" for c in results]
-    axes.barh(labels, medians, xerr=spread, color=colors, alpha=0.8, ecolor="black", capsize=3)
+    medians, look = [s.median for s in speeds], {"alpha": 0.8, "ecolor": "black", "capsize": 3}
+    axes.barh(labels, medians, xerr=error_bars(speeds), color=colors, **look)
     for row, c in enumerate(results):
         if c.mfu is not None:
             axes.text(0, row, f"  {c.mfu.middle(0, 100)} % of peak", va="center", color="white", fontsize=8)

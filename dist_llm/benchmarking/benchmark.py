@@ -8,7 +8,6 @@ from pathlib import Path
 from dist_llm.benchmarking.contestants import Contestant, long_context
 from dist_llm.benchmarking.results import Report, Round, summarize
 from dist_llm.benchmarking.team import Team
-from dist_llm.benchmarking.turn import vocabulary
 from dist_llm.config import Config
 from dist_llm.errors import RunError, UserError
 from dist_llm.measuring.flops import flops_per_token
@@ -29,12 +28,8 @@ def benchmark(chosen: Sequence[Contestant], config: Config, repeats: int, steps:
 
     Parameters
     ----------
-    config : Config
-        With a ``model.vocab_size``.
-    repeats : int
-        Rounds.
-    steps : int
-        Training steps in a turn.
+    repeats, steps : int
+        Rounds, and training steps in a turn.
 
     Raises
     ------
@@ -61,15 +56,12 @@ def benchmark(chosen: Sequence[Contestant], config: Config, repeats: int, steps:
         if not teams:
             raise RunError("no contestant can take part: " + "; ".join(f"{n}: {why}" for n, why in left_out.items()))
         rounds = [_round(teams, f"round {number} of {repeats}") for number in range(1, repeats + 1)]
-    model, vocab_size = config.model, vocabulary(config)
-    flops = {
-        "step": flops_per_token(model, vocab_size),
-        "long": flops_per_token(long_context(config).model, vocab_size),
-    }
-    members = [(team.contestant, team.setup) for team in teams]
-    results, peaks = summarize(members, rounds, machine.local_cores, flops)
-    parameters, batch_size = count_parameters(model, vocab_size), config.train.batch_size
-    return Report(machine, model, parameters, flops, batch_size, repeats, steps, peaks, results, left_out)
+    train, vocab_size = config.train, config.vocab_size
+    models = {"step": config.model, "long": long_context(config).model}
+    flops = {task: flops_per_token(model, vocab_size) for task, model in models.items()}
+    results, peaks = summarize([(t.contestant, t.setup) for t in teams], rounds, machine.local_cores, flops)
+    parameters = count_parameters(config.model, vocab_size)
+    return Report(machine, config.model, parameters, flops, train.batch_size, repeats, steps, peaks, results, left_out)
 
 
 def _round(teams: Sequence[Team], title: str) -> Round:

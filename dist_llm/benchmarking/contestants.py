@@ -1,6 +1,5 @@
 """Who takes part and in what: the names on the command line, and what makes each of them."""
 
-import difflib
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +8,7 @@ from functools import partial
 from dist_llm.benchmarking import decoding, tokenizing, training_jax, training_numpy, training_torch
 from dist_llm.benchmarking.turn import Answer, Job, Warm
 from dist_llm.config import Config
-from dist_llm.errors import UserError
+from dist_llm.errors import UserError, did_you_mean
 from dist_llm.measuring.peak import HOW, prepare_peak
 from dist_llm.parallel.registry import STRATEGIES
 
@@ -100,22 +99,14 @@ def contestants(cores: int, ranks: int) -> list[Contestant]:
 
 
 def choose(everyone: Sequence[Contestant], only: str | None) -> list[Contestant]:
-    """Return those that ``--only NAME,NAME`` names, a task standing for all its contestants; all without it.
-
-    Raises
-    ------
-    UserError
-        There is no contestant of such a name.
-    """
+    """Return those that ``--only NAME,NAME`` names, a task standing for all its contestants; all without it."""
     if only is None:
         return list(everyone)
     names = [*dict.fromkeys(c.task for c in everyone), *(c.name for c in everyone)]
     wanted = [name.strip() for name in only.split(",")]
     for name in wanted:
         if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
-            raise UserError(f"--only: unknown contestant {name!r}; {hint}")
+            raise UserError(f"--only: unknown contestant {name!r}{did_you_mean(name, names)}")
     return [c for c in everyone if c.name in wanted or c.task in wanted]
 
 

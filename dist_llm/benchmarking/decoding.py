@@ -3,6 +3,7 @@
 Both have room for the whole context from the beginning, and fill it from the same first token in every turn.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,22 +17,14 @@ from dist_llm.parallel.placement import place
 
 FIRST_TOKEN = 1
 
+Decode = Callable[[int, int], Any]  # a token and its position -> the logits (V,) of the one that follows
+
 
 def make_numpy(job: Job) -> Warm:
     """Build our model, which fills a context in each turn."""
     keep_freed_memory()
-    placement = place(SerialComm(), job.threads)
-    model, length = initial_model(job.config), job.config.model.max_seq_len
-
-    def fill() -> list[int]:
-        cache, tokens = new_kv_cache(model), [FIRST_TOKEN]
-        for position in range(length - 1):
-            logits = model.decode(np.array([[tokens[-1]]]), position, cache)
-            tokens.append(int(logits[0].argmax()))
-        return tokens
-
-    fill()
-    return f"{length - 1} tokens, {placement.blas}", lambda: timed(fill, 1, length - 1)
+    placement, model = place(SerialComm(), job.threads), initial_model(job.config)
+    return _warm(job, lambda: numpy_decoder(model), str(placement.blas))
 
 
 def make_torch(job: Job) -> Warm:
@@ -40,62 +33,40 @@ def make_torch(job: Job) -> Warm:
 
     keep_freed_memory()
     torch.set_num_threads(job.threads)
-    decoder = TorchDecoder(initial_model(job.config))
-    decoder.fill()
-    amount = job.config.model.max_seq_len - 1
-    return f"{amount} tokens, torch {torch.__version__}", lambda: timed(decoder.fill, 1, amount)
+    return _warm(job, torch_decoders(initial_model(job.config)), f"torch {torch.__version__}")
 
 
-class TorchDecoder:
-    """The independent PyTorch model, with the weights of ours and a KV cache.
+def _warm(job: Job, new_decoder: Callable[[], Decode], by: str) -> Warm:
+    length = job.config.model.max_seq_len
 
-    What it computes per token is as little as PyTorch allows: preallocated caches, rotary tables made once, turned as
-    complex numbers, and no autograd.
-    """
+    def turn() -> list[int]:
+        return fill(new_decoder(), length)
 
-    def __init__(self, model: Llama) -> None:
-        import torch
+    turn()
+    return f"{length - 1} tokens, {by}", lambda: timed(turn, 1, length - 1)
 
-        from dist_llm.baselines.torch_llama import TorchLlama
 
-        c = model.config
-        self._torch, self._config = torch, c
-        self._baseline = TorchLlama(c, model.vocab_size)
-        with torch.no_grad():
-            for name, parameter in self._baseline.named_parameters():
-                parameter.copy_(torch.from_numpy(model.params[name].data))
-        self._freqs_cis = torch.from_numpy(model.freqs_cis)
+def fill(decode: Decode, length: int) -> list[int]:
+    """Generate a whole context, and return its tokens."""
+    tokens = [FIRST_TOKEN]
+    for position in range(length - 1):
+        tokens.append(int(decode(tokens[-1], position).argmax()))
+    return tokens
 
-    def fill(self) -> list[int]:
-        """Generate a whole context, and return its tokens."""
-        torch, c = self._torch, self._config
-        shape = (1, c.n_kv_heads or c.n_heads, c.max_seq_len, c.dim // c.n_heads)
-        caches = [(torch.empty(shape), torch.empty(shape)) for _ in range(c.n_layers)]
-        tokens = [FIRST_TOKEN]
-        with torch.inference_mode():
-            for position in range(c.max_seq_len - 1):
-                logits = self._decode(torch.tensor([tokens[-1]]), position, caches)
-                tokens.append(int(logits.argmax()))
-        return tokens
 
-    def _decode(self, token: Any, position: int, caches: list[tuple[Any, Any]]) -> Any:
-        F = self._torch.nn.functional
-        body = self._baseline.model
-        x = body.embed_tokens(token)  # (1, D)
-        for layer, (keys, values) in zip(body.layers, caches, strict=True):
-            attention, h = layer.self_attn, layer.input_layernorm(x)
-            q = self._turn(attention.q_proj(h), position)  # (1, H, Dh)
-            keys[:, :, position] = self._turn(attention.k_proj(h), position)
-            values[:, :, position] = attention.v_proj(h).view(1, -1, attention.head_dim)
-            k, v = keys[:, :, : position + 1], values[:, :, : position + 1]
-            o = F.scaled_dot_product_attention(q[:, :, None], k, v, enable_gqa=k.shape[1] < q.shape[1])
-            x = x + attention.o_proj(o.reshape(1, -1))
-            x = x + layer.mlp(layer.post_attention_layernorm(x))
-        output = body.embed_tokens if self._baseline.lm_head is None else self._baseline.lm_head
-        return F.linear(body.norm(x), output.weight)
+def numpy_decoder(model: Llama) -> Decode:
+    """Return our model with an empty cache."""
+    cache = new_kv_cache(model)
+    return lambda token, position: model.decode(np.array([[token]]), position, cache)[0]
 
-    def _turn(self, x: Any, position: int) -> Any:
-        """(1, H * Dh) -> (1, H, Dh), turned."""
-        torch, Dh = self._torch, 2 * self._freqs_cis.shape[1]
-        pairs = torch.view_as_complex(x.view(1, -1, Dh // 2, 2)) * self._freqs_cis[position]
-        return torch.view_as_real(pairs).flatten(-2)
+
+def torch_decoders(model: Llama) -> Callable[[], Decode]:
+    """Return what gives the baseline, with our weights, with an empty cache."""
+    import torch
+
+    from dist_llm.baselines.torch_decoder import TorchDecoder
+    from dist_llm.baselines.torch_llama import TorchLlama
+
+    baseline = TorchLlama(model.config, model.vocab_size)
+    baseline.load_state_dict({name: torch.from_numpy(w) for name, w in model.params.state_dict().items()})
+    return lambda: TorchDecoder(baseline, model.freqs_cis).decode

@@ -16,6 +16,7 @@ from dist_llm.measuring.tables import Row, Section
 
 # Below this share of (cores x one core's peak), other programs are probably using some of the cores.
 BUSY = 0.75
+PEAKS = ("one_core", "all_cores")
 
 Round = Mapping[str, Sequence[Answer]]  # of each contestant by name, the answers of its processes
 
@@ -30,11 +31,7 @@ class Communication:
 
 @dataclass(frozen=True)
 class Result:
-    """What a contestant reached.
-
-    What is compared, is compared within a round, and the median taken afterwards: what slows the machine down for
-    longer than a round slows down both.
-    """
+    """What a contestant reached. Ratios are taken within a round: what slows the machine down then slows down both."""
 
     name: str
     task: str
@@ -74,24 +71,15 @@ def summarize(
 ) -> tuple[list[Result], dict[str, Spread] | None]:
     """Return the results of all contestants, and the peak if it was measured.
 
-    Parameters
-    ----------
-    members : sequence of (Contestant, str)
-        With what each said about how it works.
-    cores : int
-        Usable here.
-    flops_per_token : mapping
-        By task, of those in which model FLOPs are counted.
+    Contestants come with what they said about how they work; FLOPs by task, where model FLOPs are counted.
     """
     peaks = [answer.peak for each in rounds for answer in each.get("sgemm", ()) if answer.peak]
-    runners = [c for c, _ in members if c.task != "peak"]
+    runners = {c: setup for c, setup in members if c.task != "peak"}
     speeds = {c.name: [_speed(c, each[c.name]) for each in rounds] for c in runners}
     results = []
-    for c, setup in members:
-        if c not in runners:
-            continue
+    for c, setup in runners.items():
         answers, own = [each[c.name] for each in rounds], speeds[c.name]
-        flops, reference = flops_per_token.get(c.task), _reference(c, runners, cores)
+        flops, reference = flops_per_token.get(c.task), _reference(c, list(runners), cores)
         memory = zip(*([answer.peak_memory_bytes for answer in each] for each in answers), strict=True)
         results.append(
             Result(
@@ -101,8 +89,7 @@ def summarize(
                 _communication(answers), _phases(answers), [max(of_process) for of_process in memory],
             )
         )  # fmt: skip
-    names = ("one_core", "all_cores")
-    return results, {name: Spread.of(getattr(peak, name) for peak in peaks) for name in names} if peaks else None
+    return results, {name: Spread.of(getattr(peak, name) for peak in peaks) for name in PEAKS} if peaks else None
 
 
 def _cores_used(contestant: Contestant, cores: int) -> int:
@@ -162,24 +149,22 @@ def _row(r: Result) -> Row:
     digits = 0 if r.speed.median >= 100 else 2
     compared = (r.ratio.middle(2), r.reference) if r.ratio and r.reference and r.reference != r.name else ("-", "-")
     use = r.mfu.middle(0, 100, " %") if r.mfu else "-"
-    speed = (r.speed.middle(digits), f"({r.speed.range(digits)})")
-    return r.name, str(r.processes), str(r.threads), *speed, *compared, use, f"{sum(r.peak_memory_bytes) / 1e6:,.0f} MB"
+    counts, memory = (str(r.processes), str(r.threads)), f"{sum(r.peak_memory_bytes) / 1e6:,.0f} MB"
+    return r.name, *counts, *r.speed.cells(digits), *compared, use, memory
 
 
 def _words(report: Report) -> Iterator[str]:
     cores, flops = report.machine.local_cores, report.flops_per_token
     if report.sgemm_gflops:
-        one, every = report.sgemm_gflops["one_core"], report.sgemm_gflops["all_cores"]
+        one, every = (report.sgemm_gflops[name] for name in PEAKS)
         figures = [f"{peak.middle(0)} ({peak.range(0)})" for peak in (one, every)]
         yield f"sgemm peak, GFLOP/s: {figures[0]} on one core, {figures[1]} on all {cores}"
         yield f"MFU = {MFU}"
         share = every.median / (cores * one.median)
         if share < BUSY:
             yield f"(together the cores reach {100 * share:.0f} % of what each does alone: others are at work here)"
-    yield (
-        f"FLOPs per token = {FORMULA} = {flops['step'] / 1e6:,.2f} million"
-        f" ({flops['long'] / 1e6:,.2f} with {LONG_CONTEXT:,} tokens)"
-    )
+    short, long = (f"{flops[task] / 1e6:,.2f}" for task in ("step", "long"))
+    yield f"FLOPs per token = {FORMULA} = {short} million ({long} with {LONG_CONTEXT:,} tokens)"
     yield from (f"{c.name}: {c.setup}" for c in report.contestants)
     reasons: dict[str, list[str]] = {}
     for name, reason in report.left_out.items():

@@ -9,13 +9,12 @@ do not meddle with it, and when one side is gone, however it ended, the other re
 import contextlib
 import socket
 import subprocess
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from dist_llm.benchmarking.contestants import Contestant
-from dist_llm.benchmarking.turn import Answer
+from dist_llm.benchmarking.turn import Answer, Job
 from dist_llm.config import Config
 from dist_llm.errors import RunError
 from dist_llm.measuring.jobs import PATIENCE_S, choose_launcher, end, last_words, start
@@ -23,45 +22,16 @@ from dist_llm.measuring.jobs import PATIENCE_S, choose_launcher, end, last_words
 WORKER = "dist_llm.benchmarking.worker"
 
 
-@dataclass(frozen=True)
-class Assignment:
-    """What a worker is told."""
-
-    contestant: Contestant
-    config: Config
-    steps: int  # training steps in a turn
-    meeting: str
-
-
-@dataclass(frozen=True)
-class Failed:
-    """What a worker says instead of an answer."""
-
-    why: str
-
-
 class Team:
-    """A contestant's processes.
+    """A contestant's processes, which take so many training steps in a turn; `setup` is what they say of themselves.
 
-    Parameters
-    ----------
-    contestant : Contestant
-    config : Config
-    steps : int
-        Training steps in a turn.
-    folder : Path
-        For sockets and logs, with a short name: the path of a socket has about a hundred characters.
-
-    Attributes
-    ----------
-    setup : str
-        What the contestant says about how it works, after `start`.
+    The folder is for sockets and logs, and has a short name: the path of a socket has about a hundred characters.
     """
 
     def __init__(self, contestant: Contestant, config: Config, steps: int, folder: Path) -> None:
         self.contestant, self.setup = contestant, ""
         self._socket, self._log, meeting = (folder / f"{contestant.name}.{end}" for end in ("socket", "log", "meeting"))
-        self._assignment = Assignment(contestant, config, steps, str(meeting))
+        self._job = Job(config, steps, contestant.processes, contestant.threads, str(meeting))
         self._started: list[subprocess.Popen[str]] = []
         self._connections: list[Connection[Any, Any]] = []
 
@@ -87,7 +57,7 @@ class Team:
                     continue
                 self._connections.append(connection)
                 by_rank[self._receive(connection)] = connection
-                connection.send(self._assignment)
+                connection.send((self.contestant.make, self._job))
         self._connections = [by_rank[rank] for rank in range(n)]
         self.setup, *_ = [self._receive(connection) for connection in self._connections]
 
@@ -103,8 +73,8 @@ class Team:
             message = connection.recv()
         except (EOFError, ConnectionError):
             raise RunError(self._last_words()) from None
-        if isinstance(message, Failed):
-            raise RunError(message.why)
+        if isinstance(message, RunError):
+            raise message
         return message
 
     def _last_words(self) -> str:

@@ -5,29 +5,27 @@ a tokenizer remembers of the pieces it has seen would make the second turn anoth
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-from dist_llm.benchmarking.turn import Job, Warm, timed, vocabulary
+from dist_llm.benchmarking.turn import Job, Warm, timed
 from dist_llm.data.python_docs import python_docs
 from dist_llm.text import train_tokenizer
 from dist_llm.text.bpe import BPETokenizer
 
 TEXT_CHARS = 1_000_000
 
+Trained = TypeVar("Trained")
+Encode = Callable[[str], object]
+
 
 def make_python(job: Job, training: bool) -> Warm:
     """Read the text; a turn trains our tokenizer, or encodes with it."""
-    documents, vocab_size = text(), vocabulary(job.config)
-    if training:
-        return _warm(documents, vocab_size, lambda: train_tokenizer("bpe", documents, vocab_size))
-    trained = train_tokenizer("bpe", documents, vocab_size).to_dict()
-
-    def encode() -> None:
-        tokenizer = BPETokenizer.from_dict(trained)
-        for document in documents:
-            tokenizer.encode(document)
-
-    return _warm(documents, vocab_size, encode)
+    size = job.config.vocab_size
+    return _warm(
+        job, training, lambda texts: train_tokenizer("bpe", texts, size).to_dict(),
+        lambda trained: BPETokenizer.from_dict(trained).encode,
+    )  # fmt: skip
 
 
 def make_rust(job: Job, training: bool) -> Warm:
@@ -38,32 +36,39 @@ def make_rust(job: Job, training: bool) -> Warm:
     from tokenizers.pre_tokenizers import ByteLevel
     from tokenizers.trainers import BpeTrainer
 
-    documents, vocab_size = text(), vocabulary(job.config)
-
-    def train() -> tokenizers.Tokenizer:
+    def train(documents: Sequence[str]) -> str:
         tokenizer = tokenizers.Tokenizer(BPE())
         tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
         trainer = BpeTrainer(
-            vocab_size=vocab_size,
-            min_frequency=2,
-            initial_alphabet=ByteLevel.alphabet(),
-            special_tokens=["<|endoftext|>"],
-            show_progress=False,
-        )
+            vocab_size=job.config.vocab_size, min_frequency=2, initial_alphabet=ByteLevel.alphabet(),
+            special_tokens=["<|endoftext|>"], show_progress=False,
+        )  # fmt: skip
         tokenizer.train_from_iterator(documents, trainer)
-        return tokenizer
+        return str(tokenizer.to_str())
 
-    version = f", tokenizers {tokenizers.__version__}"
-    if training:
-        return _warm(documents, vocab_size, train, version)
-    trained = train().to_str()
-
-    def encode() -> None:
+    def load(trained: str) -> Encode:
         tokenizer = tokenizers.Tokenizer.from_str(trained)
-        for document in documents:
-            assert tokenizer.encode(document).ids
+        return lambda document: tokenizer.encode(document).ids
 
-    return _warm(documents, vocab_size, encode, version)
+    return _warm(job, training, train, load, f", tokenizers {tokenizers.__version__}")
+
+
+def _warm(
+    job: Job, training: bool, train: Callable[[Sequence[str]], Trained], load: Callable[[Trained], Encode], by: str = ""
+) -> Warm:
+    documents = text()
+    trained = None if training else train(documents)
+
+    def turn() -> None:
+        if trained is None:
+            train(documents)
+        else:
+            encode = load(trained)
+            for document in documents:
+                encode(document)
+
+    amount = sum(len(document.encode()) for document in documents)
+    return f"{job.config.vocab_size} tokens, {amount / 1e6:.1f} MB of text{by}", lambda: timed(turn, 1, amount)
 
 
 def text() -> list[str]:
@@ -75,8 +80,3 @@ def text() -> list[str]:
         chosen.append(document)
         chars += len(document)
     return chosen
-
-
-def _warm(documents: list[str], vocab_size: int, task: Callable[[], object], version: str = "") -> Warm:
-    amount = sum(len(document.encode()) for document in documents)
-    return f"{vocab_size} tokens, {amount / 1e6:.1f} MB of text{version}", lambda: timed(task, 1, amount)

@@ -7,14 +7,13 @@ XLA's devices as there are cores, one sequence at a time in each.
 
 import math
 import os
-from collections.abc import Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dist_llm.benchmarking.training_torch import MICRO_BATCH_SIZE, TRIES
-from dist_llm.benchmarking.turn import WARM_UP_STEPS, Job, Warm, batches, initial_model, timed
+from dist_llm.benchmarking.training_torch import MICRO_BATCH_SIZE
+from dist_llm.benchmarking.turn import WARM_UP_STEPS, Job, Warm, batches, fastest, initial_model, timed
 from dist_llm.config import Config
 from dist_llm.parallel.allocator import keep_freed_memory
 
@@ -22,21 +21,11 @@ WITHOUT_YNNPACK = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
 class Way(NamedTuple):
-    """One way to compile the step.
+    """One way to compile the step."""
 
-    Attributes
-    ----------
-    devices : int
-        Parts of the batch that are worked on side by side. One device uses all cores for each operation by itself.
-    micro_batch_size : int
-        Sequences a device works on at once.
-    ynnpack : bool
-        Whether XLA may use this library; if not, it uses Eigen.
-    """
-
-    devices: int
-    micro_batch_size: int
-    ynnpack: bool
+    devices: int  # each works on its shard of the batch; a single one uses all cores for each operation by itself
+    micro_batch_size: int  # sequences a device works on at once
+    ynnpack: bool  # whether XLA may use this library; if not, it uses Eigen
 
 
 def make(job: Job) -> Warm:
@@ -50,9 +39,10 @@ def make(job: Job) -> Warm:
 
     config, rows = job.config, job.config.train.batch_size
     micro_batch_size = rows if rows % MICRO_BATCH_SIZE else MICRO_BATCH_SIZE
-    baseline = _fastest([_Baseline(config, Way(1, micro_batch_size, ynnpack)) for ynnpack in _ynnpack_or_not()])
+    first = [_Baseline(config, Way(1, micro_batch_size, ynnpack)) for ynnpack in _ynnpack_or_not()]
+    baseline = fastest(first, _Baseline.step)
     others = {Way(1, rows, baseline.way.ynnpack), Way(math.gcd(rows, jax.device_count()), 1, baseline.way.ynnpack)}
-    baseline = _fastest([baseline, *(_Baseline(config, way) for way in others - {baseline.way})])
+    baseline = fastest([baseline, *(_Baseline(config, way) for way in others - {baseline.way})], _Baseline.step)
     timed(baseline.step, WARM_UP_STEPS)
     way = baseline.way
     how = "whole batch" if way.micro_batch_size == rows else f"micro-batches of {way.micro_batch_size}"
@@ -71,22 +61,8 @@ def _ynnpack_or_not() -> tuple[bool, ...]:
     return (True, False)
 
 
-def _fastest(baselines: "Sequence[_Baseline]") -> "_Baseline":
-    """Let the baselines take turns, and return the fastest."""
-    seconds: list[list[float]] = [[] for _ in baselines]
-    for _ in range(1 + TRIES):
-        for baseline, record in zip(baselines, seconds, strict=True):
-            record.append(timed(baseline.step, 1).seconds)
-    return baselines[min(range(len(baselines)), key=lambda i: min(seconds[i][1:]))]  # the first try compiles
-
-
 class _Baseline:
-    """Parameters, moments, batches and the compiled step.
-
-    Attributes
-    ----------
-    way : Way
-    """
+    """Parameters, moments, batches and the step, compiled in a `way`."""
 
     def __init__(self, config: Config, way: Way) -> None:
         import jax

@@ -11,11 +11,11 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 from typing import Any
 
-from dist_llm.benchmarking.turn import WARM_UP_STEPS, Job, Warm, batches, timed, vocabulary
+from dist_llm.benchmarking.turn import WARM_UP_STEPS, Job, Warm, batches, fastest, timed
 from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.partition import shard
 
-MICRO_BATCH_SIZE, TRIES = 4, 3
+MICRO_BATCH_SIZE = 4
 
 
 def make(job: Job, variant: str) -> Warm:
@@ -28,26 +28,14 @@ def make(job: Job, variant: str) -> Warm:
     torch.set_num_threads(job.threads)
     torch.manual_seed(job.config.train.seed)
     baseline = _Baseline(job, variant)
-    fused = baseline.choose_optimizer()
-    micro_batch_size = baseline.choose_micro_batch_size()
+    how = baseline.choose()
     timed(baseline.step, WARM_UP_STEPS)
-    size = "whole batch" if micro_batch_size == baseline.rows else f"micro-batches of {micro_batch_size}"
-    return (
-        f"{size}, {fused} AdamW, torch {torch.__version__}",
-        lambda: timed(baseline.step, job.steps, baseline.tokens),
-    )
+    tokens = baseline.rows * job.config.model.max_seq_len
+    return f"{how}, torch {torch.__version__}", lambda: timed(baseline.step, job.steps, tokens)
 
 
 class _Baseline:
-    """Model, optimizer and batches of one process.
-
-    Attributes
-    ----------
-    rows : int
-        Sequences of this process in a step.
-    tokens : int
-        Of this process in a step.
-    """
+    """Model, optimizer and batches of one process, with `rows` sequences in a step."""
 
     def __init__(self, job: Job, variant: str) -> None:
         import torch
@@ -59,14 +47,11 @@ class _Baseline:
         rows = shard(config.train.batch_size, job.rank, job.processes)
         self.rows: int = rows.stop - rows.start
         self._micro_batch_size = self.rows
-        self.tokens = self.rows * config.model.max_seq_len
-        loader = batches(config)
-        self._batches = (
-            (torch.from_numpy(a).long() for a in loader.batch(s, job.rank, job.processes)) for s in count()
-        )
+        drawn = (batches(config).batch(step, job.rank, job.processes) for step in count())
+        self._batches = ((torch.from_numpy(array).long() for array in batch) for batch in drawn)
         self._bf16 = variant == "bf16"
 
-        model = TorchLlama(config.model, vocabulary(config), RotaryTables(config.model))
+        model = TorchLlama(config.model, config.vocab_size, RotaryTables(config.model))
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.ndim > 1:
@@ -93,8 +78,9 @@ class _Baseline:
             self._loss = torch.nn.parallel.DistributedDataParallel(self._loss, gradient_as_bucket_view=True)
             self._no_sync = self._loss.no_sync
 
-    def step(self) -> None:
-        """Take one training step."""
+    def step(self, micro_batch_size: int | None = None) -> None:
+        """Take one training step, with micro-batches of a size, or of the one that was chosen."""
+        self._micro_batch_size = micro_batch_size or self._micro_batch_size
         self._gradients()
         self._torch.nn.utils.clip_grad_norm_(self._parameters, self._config.optim.grad_clip or float("inf"))
         self._optimizer.step()
@@ -112,31 +98,21 @@ class _Baseline:
                 weight = len(tokens[micro]) * self._world_size / self._config.train.batch_size
                 (loss * weight).backward()
 
-    def choose_optimizer(self) -> str:
-        """Use the faster of PyTorch's AdamWs, and return which it is."""
+    def choose(self) -> str:
+        """Use what is fastest here, and return it in words."""
         self._gradients()
-        steps = {}
-        for fused in (False, True):
-            for group in self._optimizer.param_groups:
-                group["fused"], group["foreach"] = fused, None
-            self._optimizer.step()
-            steps["fused" if fused else "plain"] = timed(self._optimizer.step, 5).seconds
-        choice: str = self._agree(min(steps, key=lambda name: steps[name]))
-        for group in self._optimizer.param_groups:
-            group["fused"] = choice == "fused"
-        return choice
+        fused = self._agree(fastest((False, True), self._update))
+        self._update(fused)
+        self._micro_batch_size = self._agree(fastest((self.rows, min(MICRO_BATCH_SIZE, self.rows)), self.step))
+        size = f"micro-batches of {self._micro_batch_size}"
+        return (
+            f"{'whole batch' if self._micro_batch_size == self.rows else size}, {'fused' if fused else 'plain'} AdamW"
+        )
 
-    def choose_micro_batch_size(self) -> int:
-        """Use the faster of micro-batches and the whole batch, and return its size."""
-        sizes = [self.rows, min(MICRO_BATCH_SIZE, self.rows)]
-        seconds: list[list[float]] = [[], []]
-        for _ in range(1 + TRIES):
-            for size, record in zip(sizes, seconds, strict=True):
-                self._micro_batch_size = size
-                record.append(timed(self.step, 1).seconds)
-        whole, micro = (min(record[1:]) for record in seconds)  # the first try compiles
-        self._micro_batch_size = size = sizes[int(self._agree(micro < whole))]
-        return size
+    def _update(self, fused: bool) -> None:
+        for group in self._optimizer.param_groups:
+            group["fused"], group["foreach"] = fused, None
+        self._optimizer.step()
 
     def _agree(self, choice: Any) -> Any:
         """Return the choice of the first process."""

@@ -1,8 +1,9 @@
 """What a process of a contestant is given to do, and what it answers at each of its turns."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
@@ -10,10 +11,12 @@ from dist_llm.config import Config
 from dist_llm.data.loader import Loader, TokensInMemory
 from dist_llm.measuring.peak import Peak
 from dist_llm.model.llama import Llama
-from dist_llm.parallel.comm import Comm
+from dist_llm.parallel.comm import Comm, SerialComm
 from dist_llm.seeding import generator
 
 WARM_UP_STEPS = 2
+
+Way = TypeVar("Way")
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,8 @@ class Job:
     processes: int
     threads: int  # in each process
     meeting: str  # a file that does not exist yet, by which the processes can find each other
-    rank: int  # which of the processes this is
-    comm: Comm  # between them, if mpirun has started them
+    rank: int = 0  # which of the processes this is
+    comm: Comm = field(default_factory=SerialComm)  # between them, if mpirun has started them
 
 
 @dataclass(frozen=True)
@@ -55,22 +58,26 @@ def timed(act: Callable[[], object], times: int, amount: int = 0) -> Answer:
     return Answer(time.perf_counter() - start, amount * times, times)
 
 
-def vocabulary(config: Config) -> int:
-    """Return the size of the vocabulary, which the command has set."""
-    assert config.model.vocab_size is not None
-    return config.model.vocab_size
+def fastest(ways: Sequence[Way], act: Callable[[Way], object], tries: int = 3) -> Way:
+    """Let several ways to do something take turns, and return the one with the fastest turn."""
+    seconds: list[list[float]] = [[] for _ in ways]
+    for _ in range(1 + tries):
+        for way, record in zip(ways, seconds, strict=True):
+            record.append(timed(lambda way=way: act(way), 1).seconds)  # type: ignore[misc]
+    # The first time, something may be compiled.
+    return ways[min(range(len(ways)), key=lambda i: min(seconds[i][1:]))]
 
 
 def batches(config: Config) -> Loader:
     """Return the batches that every contestant trains on: random tokens, as no step's cost depends on them."""
     c, t = config.model, config.train
     n = 4 * t.batch_size * c.max_seq_len + 1
-    tokens = generator(t.seed, "benchmark").integers(vocabulary(config), size=n, dtype=np.int32)
+    tokens = generator(t.seed, "benchmark").integers(config.vocab_size, size=n, dtype=np.int32)
     return Loader.of(TokensInMemory(tokens, "random", 0), config)
 
 
 def initial_model(config: Config) -> Llama:
     """Return our model with its initial weights."""
-    model = Llama(config.model, vocabulary(config))
+    model = Llama(config.model, config.vocab_size)
     model.params.initialize(generator(config.train.seed, "weights"))
     return model

@@ -9,8 +9,7 @@ import traceback
 from dataclasses import replace
 from multiprocessing.connection import Client
 
-from dist_llm.benchmarking.team import Assignment, Failed
-from dist_llm.benchmarking.turn import Job
+from dist_llm.errors import RunError
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import peak_memory_bytes
 from dist_llm.parallel.program import run
@@ -22,9 +21,8 @@ def main(argv: list[str], comm: Comm) -> int:
     with Client(argv[0], "AF_UNIX") as connection:
         connection.send(rank)
         try:
-            told: Assignment = connection.recv()
-            c = told.contestant
-            setup, turn = c.make(Job(told.config, told.steps, c.processes, c.threads, told.meeting, rank, comm))
+            make, job = connection.recv()
+            setup, turn = make(replace(job, rank=rank, comm=comm))
             connection.send(setup)
             while connection.recv():
                 connection.send(replace(turn(), peak_memory_bytes=peak_memory_bytes()))
@@ -33,7 +31,7 @@ def main(argv: list[str], comm: Comm) -> int:
         except Exception as error:
             traceback.print_exc()
             first_line = next(iter(str(error).splitlines()), "")
-            connection.send(Failed(f"{type(error).__name__}: {first_line}"))
+            connection.send(RunError(f"{type(error).__name__}: {first_line}"))
         return 1
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import IO
 
+import psutil
+
 from dist_llm.errors import UserError
 
 PATIENCE_S = 4.0  # a process that was asked to end gets so long
@@ -95,17 +97,8 @@ def end(processes: Sequence[subprocess.Popen[str]], patience_s: float = PATIENCE
     A rank under mpirun is no child of this process: the signals reach it through its launcher.
     """
     for signum in (signal.SIGTERM, signal.SIGKILL):
-        if _all_ended(processes, patience_s):
-            return
+        _, processes = psutil.wait_procs(processes, patience_s)
         for process in processes:
-            if process.poll() is None:
-                os.killpg(process.pid, signum)
+            os.killpg(process.pid, signum)
         patience_s = PATIENCE_S
-    _all_ended(processes, patience_s)
-
-
-def _all_ended(processes: Sequence[subprocess.Popen[str]], patience_s: float) -> bool:
-    try:
-        return all(process.wait(patience_s) is not None for process in processes)
-    except subprocess.TimeoutExpired:
-        return False
+    psutil.wait_procs(processes, patience_s)

@@ -8,7 +8,7 @@ only shares the caches or the memory is not seen so.
 import os
 import platform
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +21,13 @@ from dist_llm.parallel.cores import ROOT
 from dist_llm.parallel.placement import Placement
 
 LOOK_S = 1.0
-MUCH_OF_A_CORE = 0.1
+MUCH = 0.1  # of a core
 BUSY = ("user", "nice", "system", "irq", "softirq")
 
 
 @dataclass(frozen=True)
 class OtherProcess:
-    """A process that used more than MUCH_OF_A_CORE."""
+    """A process that used MUCH of a core."""
 
     name: str
     pid: int
@@ -61,24 +61,14 @@ def look_at_machine(placement: Placement, cores: int) -> Machine:
     """Describe this machine, after looking at it for LOOK_S seconds, for a process that is placed on it so."""
     busy, others = look_around(LOOK_S)
     return Machine(
-        dist_llm=__version__,
-        host=platform.node(),
-        platform=platform.platform(),
-        cpu=cpu_model(),
-        usable_cores=cores,
-        local_cores=placement.threads,
-        affinity=list(placement.cores),
-        logical_cpus=psutil.cpu_count(),
-        cpu_quota=placement.quota,
-        frequency_governor=frequency_governor(),
+        dist_llm=__version__, host=platform.node(), platform=platform.platform(), cpu=cpu_model(),
+        usable_cores=cores, local_cores=placement.threads, affinity=list(placement.cores),
+        logical_cpus=psutil.cpu_count(), cpu_quota=placement.quota, frequency_governor=frequency_governor(),
         memory_bytes=psutil.virtual_memory().total,
-        python=platform.python_version(),
-        numpy=np.__version__,
-        blas=placement.blas,
-        load_average=list(os.getloadavg()),
-        busy_before=[busy.get(cpu, 0.0) for cpu in placement.cores],
-        others_before=others,
-    )
+        python=platform.python_version(), numpy=np.__version__, blas=placement.blas,
+        load_average=list(os.getloadavg()), others_before=others,
+        busy_before=[busy[cpu] if cpu < len(busy) else 0.0 for cpu in placement.cores],
+    )  # fmt: skip
 
 
 def cpu_model(root: Path = ROOT) -> str:
@@ -100,61 +90,25 @@ def frequency_governor(root: Path = ROOT) -> str | None:
         return None
 
 
-def look_around(seconds: float) -> tuple[dict[int, float], list[OtherProcess]]:
+def look_around(seconds: float) -> tuple[list[float], list[OtherProcess]]:
     """Return the share of the time that each CPU is busy, and what other processes are at work; this one is idle."""
-    before, cpus_before = _cpu_seconds(), psutil.cpu_times(percpu=True)
-    start = time.perf_counter()
-    time.sleep(seconds)
-    passed_s = time.perf_counter() - start
-    cpus = {}
-    for cpu, (old, new) in enumerate(zip(cpus_before, psutil.cpu_times(percpu=True), strict=True)):
-        idle = new.idle - old.idle + getattr(new, "iowait", 0.0) - getattr(old, "iowait", 0.0)
-        cpus[cpu] = min(1.0, max(0.0, 1 - idle / passed_s))  # stolen time is busy, too
-    processes = []
-    for key, (name, used_s) in _cpu_seconds().items():
-        share = (used_s - before.get(key, (name, 0.0))[1]) / passed_s
-        if share > MUCH_OF_A_CORE and key[0] != os.getpid():
-            processes.append(OtherProcess(name, key[0], share))
-    return cpus, sorted(processes, key=lambda process: -process.cores)
+    processes = [process for process in psutil.process_iter(["name"]) if process.pid != os.getpid()]
+    used = [_cores_since_last_asked(process) for process in processes]
+    busy = [min(1.0, percent / 100) for percent in psutil.cpu_percent(seconds, percpu=True)]
+    used = [_cores_since_last_asked(process) for process in processes]
+    others = [
+        OtherProcess(str(p.info["name"]), p.pid, cores)
+        for p, cores in zip(processes, used, strict=True)
+        if cores > MUCH
+    ]
+    return busy, sorted(others, key=lambda other: -other.cores)
 
 
-def _cpu_seconds() -> dict[tuple[int, float], tuple[str, float]]:
-    """Return the name and the CPU seconds of every process, by its number and its start."""
-    found = {}
-    for process in psutil.process_iter(["pid", "create_time", "name", "cpu_times"]):
-        pid, created, name, times = (process.info[key] for key in ("pid", "create_time", "name", "cpu_times"))
-        if times is not None:  # some belong to others, and are not to be looked at
-            found[pid, created] = (str(name), times.user + times.system)
-    return found
-
-
-@dataclass(frozen=True)
-class CpuSeconds:
-    """Seconds of CPU time in a while: of all processes, of this one, of other virtual machines, and what there was."""
-
-    busy: float
-    own: float
-    stolen: float
-    available: float
-
-
-class CpuUsage:
-    """Looks at some CPUs from its making on."""
-
-    def __init__(self, cpus: Collection[int]) -> None:
-        self._cpus = cpus
-        self._start, self._own_start, (self._busy, self._steal) = time.perf_counter(), time.process_time(), self._read()
-
-    def _read(self) -> tuple[float, float]:
-        counters = [times for cpu, times in enumerate(psutil.cpu_times(percpu=True)) if cpu in self._cpus]
-        busy = sum(getattr(times, name, 0.0) for times in counters for name in BUSY)
-        return busy, sum(getattr(times, "steal", 0.0) for times in counters)
-
-    def so_far(self) -> CpuSeconds:
-        """Return what was used since then."""
-        busy, steal = self._read()
-        own, available = time.process_time() - self._own_start, (time.perf_counter() - self._start) * len(self._cpus)
-        return CpuSeconds(busy - self._busy, own, steal - self._steal, available)
+def _cores_since_last_asked(process: psutil.Process) -> float:
+    try:
+        return float(process.cpu_percent()) / 100
+    except psutil.Error:  # it has ended, or belongs to others and is not to be looked at
+        return 0.0
 
 
 @dataclass(frozen=True)
@@ -165,21 +119,30 @@ class Disturbance:
     stolen: float
 
 
-def cpus_of_host(comm: Comm, placement: Placement) -> set[int]:
-    """Return the CPUs that the ranks of this rank's host use; collective."""
-    return {cpu for other in comm.allgather(placement) if other.host == placement.host for cpu in other.cores}
+class CpuUsage:
+    """What is done on the CPUs of this host's ranks, from its making on; collective, as is what it tells."""
+
+    def __init__(self, comm: Comm, placement: Placement) -> None:
+        self._comm, self._host = comm, placement.host
+        self._cpus = {cpu for other in comm.allgather(placement) if other.host == self._host for cpu in other.cores}
+        self._start = self._read()
+
+    def _read(self) -> np.ndarray:
+        """Return the seconds so far: busy, stolen by other virtual machines, of this process, and all there were."""
+        times = [times for cpu, times in enumerate(psutil.cpu_times(percpu=True)) if cpu in self._cpus]
+        busy, stolen = (sum(getattr(t, name, 0.0) for t in times for name in names) for names in (BUSY, ("steal",)))
+        return np.array([busy, stolen, time.process_time(), time.perf_counter() * len(self._cpus)])
+
+    def disturbance(self) -> Disturbance:
+        """Return what others had of the CPUs, on the host where that is worst."""
+        hosts: dict[str, list[np.ndarray]] = {}
+        for host, used in self._comm.allgather((self._host, self._read() - self._start)):
+            hosts.setdefault(host, []).append(used)
+        return max(map(_of_host, hosts.values()), key=lambda shares: shares.other + shares.stolen)
 
 
-def disturbance(comm: Comm, placement: Placement, used: CpuSeconds) -> Disturbance:
-    """Return the disturbance of the host where it is worst; collective."""
-    hosts: dict[str, list[CpuSeconds]] = {}
-    for host, one in comm.allgather((placement.host, used)):
-        hosts.setdefault(host, []).append(one)
-    return max(map(_of_host, hosts.values()), key=lambda shares: shares.other + shares.stolen)
-
-
-def _of_host(ranks: Sequence[CpuSeconds]) -> Disturbance:
+def _of_host(ranks: Sequence[np.ndarray]) -> Disturbance:
     """Return the disturbance of one host, all ranks of which saw the same CPUs."""
-    first = ranks[0]
-    other = first.busy - sum(rank.own for rank in ranks)
-    return Disturbance(max(0.0, other / first.available), max(0.0, first.stolen / first.available))
+    busy, stolen, _, available = ranks[0]
+    other = busy - sum(own for _, _, own, _ in ranks)
+    return Disturbance(float(max(0.0, other / available)), float(max(0.0, stolen / available)))

@@ -1,9 +1,16 @@
 """Pictures, where matplotlib is installed."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+from dist_llm.measuring.spread import Spread
+
+
+def error_bars(spreads: Sequence[Spread], factor: float = 1) -> list[list[float]]:
+    """Return how far the extremes are below and above the medians."""
+    return [[factor * (s.median - s.min) for s in spreads], [factor * (s.max - s.median) for s in spreads]]
 
 
 @contextmanager

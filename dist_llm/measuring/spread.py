@@ -24,6 +24,10 @@ class Spread:
         """Return the median as text, times a factor."""
         return f"{factor * self.median:,.{digits}f}{unit}"
 
+    def cells(self, digits: int, factor: float = 1, unit: str = "") -> tuple[str, str]:
+        """Return the median and, in brackets, the extremes."""
+        return self.middle(digits, factor, unit), f"({self.range(digits, factor)})"
+
     def range(self, digits: int, factor: float = 1) -> str:
         """Return the extremes as text, times a factor."""
         return f"{factor * self.min:,.{digits}f}..{factor * self.max:,.{digits}f}"

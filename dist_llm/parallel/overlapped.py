@@ -86,4 +86,4 @@ class Overlapped(Strategy):
         """Return the buckets."""
         n_bytes = 4 * n_parameters
         messages = -(-n_bytes // config.bucket_bytes)
-        return Traffic("started all-reduce", -(-n_bytes // messages), messages, overlaps=True)
+        return Traffic("nonblocking all-reduce", -(-n_bytes // messages), messages, overlaps=True)

@@ -30,7 +30,7 @@ class Traffic:
     Attributes
     ----------
     operation : str
-        ``all-reduce``; ``started all-reduce``; ``reduce-scatter, all-gather``; or ``all-to-all, all-gather``.
+        ``all-reduce``; ``nonblocking all-reduce``; ``reduce-scatter, all-gather``; or ``all-to-all, all-gather``.
     message_bytes : int
         What one operation sums up.
     messages : int

@@ -137,54 +137,38 @@ def summarize(series: Series, runs: Iterable[Run], peak: Peak, config: Config, f
         return Spread.of(speeds[point][r] / speeds[other][r] for r in both) if both else None
 
     def result(point: Point, own: Sequence[Run]) -> PointResult:
-        speed, speed_up, relative_cores = (
-            list(speeds[point].values()),
-            ratio(point, reference),
-            point.cores / reference.cores,
-        )
+        speed, speed_up, cores = list(speeds[point].values()), ratio(point, reference), point.cores / reference.cores
         oversubscribed = any(run.oversubscribed for run in own)
         placements = [rank.placement for rank in own[0].ranks]
         memory = zip(*([rank.peak_memory_bytes for rank in run.ranks] for run in own), strict=True)
-        judged = speed_up and relative_cores > 1 and not oversubscribed
+        batch_size = series.batch_size(point)
         return PointResult(
-            point=str(point),
-            ranks=point.ranks,
-            threads=point.threads,
-            cores=point.cores,
+            point=str(point), ranks=point.ranks, threads=point.threads, cores=point.cores,
             hosts=len({placement.host for placement in placements}),
             binding=", ".join(sorted({placement.bound_by or "not bound" for placement in placements})),
-            oversubscribed=oversubscribed,
-            batch_size=series.batch_size(point),
-            tokens_per_step=series.batch_size(point) * T,
-            runs=len(own),
-            disturbed_runs=sum(run.disturbed for run in own),
+            oversubscribed=oversubscribed, batch_size=batch_size, tokens_per_step=batch_size * T,
+            runs=len(own), disturbed_runs=sum(run.disturbed for run in own),
             disturbance=Disturbance(max(r.disturbance.other for r in own), max(r.disturbance.stolen for r in own)),
             repeat=_must_be_repeated(own, Spread.of(speed)),
-            tokens_per_s=Spread.of(speed),
-            step_s=median(run.seconds / run.steps for run in own),
+            tokens_per_s=Spread.of(speed), step_s=median(run.seconds / run.steps for run in own),
             seconds={p: median(fmean(r.seconds[p] for r in run.ranks) / run.steps for run in own) for p in PHASES},
             backward_s=median(fmean(r.backward_s for r in run.ranks) / run.steps for run in own),
             shares={p: median(fmean(r.seconds[p] / r.total_s for r in run.ranks) for run in own) for p in PHASES},
             peak_memory_bytes=[max(of_rank) for of_rank in memory],
             bytes_sent=fmean(rank.bytes_sent / run.steps for run in own for rank in run.ranks),
-            speed_up=speed_up,
-            efficiency=speed_up and Spread.of(s / relative_cores for s in speed_up.rounds),
+            speed_up=speed_up, efficiency=speed_up and Spread.of(s / cores for s in speed_up.rounds),
             to_one_process=ratio(point, Point(1, point.cores)),
-            karp_flatt=karp_flatt(relative_cores, speed_up.median) if speed_up and judged else None,
+            karp_flatt=karp_flatt(cores, speed_up.median) if speed_up and cores > 1 and not oversubscribed else None,
             mfu=mfu(speed, flops_per_token, peak, point.cores),
-        )
+        )  # fmt: skip
 
     points, strong = [result(point, list(rounds.values())) for point, rounds in found.items()], series.mode == "strong"
     return SeriesResult(
-        mode=series.mode,
-        sequences=series.sequences,
-        reference=str(reference) if found else None,
-        points=points,
-        fit=_fit("Amdahl" if strong else "Gustafson", points),
-        left_out=[str(point) for point in series.left_out],
+        mode=series.mode, sequences=series.sequences, reference=str(reference) if found else None, points=points,
+        fit=_fit("Amdahl" if strong else "Gustafson", points), left_out=[str(point) for point in series.left_out],
         failed=[str(point) for point in series.points if point not in found],
         losses=compare_losses(list(found.values()), config) if strong else None,
-    )
+    )  # fmt: skip
 
 
 def compare_losses(points: Sequence[Mapping[int, Run]], config: Config) -> Losses | None:
@@ -219,30 +203,21 @@ def _must_be_repeated(runs: Sequence[Run], speed: Spread) -> str:
 
 def _fit(law: str, points: Sequence[PointResult]) -> Fit | None:
     """Fit a law to the points of more and more ranks, with the threads of the first; None without two."""
-    chosen = [
-        (p.point, p.cores / points[0].cores, p.speed_up.rounds)
-        for p in points
-        if p.threads == points[0].threads and p.ranks > points[0].ranks and not p.oversubscribed and p.speed_up
-    ]
+    several = [p for p in points if p.threads == points[0].threads and p.ranks > points[0].ranks]
+    chosen = [(p, p.speed_up.rounds) for p in several if p.speed_up and not p.oversubscribed]
     if not chosen:
         return None
-    names, cores, by_round = zip(*chosen, strict=True)
-    fit = amdahl if law == "Amdahl" else gustafson
-    return Fit(law, list(names), Spread.of(fit(cores, speed_ups) for speed_ups in zip(*by_round, strict=False)))
+    names, cores = [p.point for p, _ in chosen], [p.cores / points[0].cores for p, _ in chosen]
+    by_round = [rounds for _, rounds in chosen]
+    shares = Spread.of(serial_share(law, cores, speed_ups) for speed_ups in zip(*by_round, strict=False))
+    return Fit(law, names, shares)
 
 
-def amdahl(cores: Sequence[float], speed_ups: Sequence[float]) -> float:
-    """Return the serial share that fits best, by least squares in 1 / S; at least one of the relative cores above 1."""
+def serial_share(law: str, cores: Sequence[float], speed_ups: Sequence[float]) -> float:
+    """Return what fits best, by least squares in 1 / S (Amdahl) or in S; one of the relative cores is above 1."""
     n, s = np.asarray(cores, float), np.asarray(speed_ups, float)
-    x = 1 - 1 / n
-    return float(x @ (1 / s - 1 / n) / (x @ x))
-
-
-def gustafson(cores: Sequence[float], speed_ups: Sequence[float]) -> float:
-    """Return the serial share that fits best, by least squares in S; as `amdahl`."""
-    n, s = np.asarray(cores, float), np.asarray(speed_ups, float)
-    x = n - 1
-    return float(x @ (n - s) / (x @ x))
+    x, y = (1 - 1 / n, 1 / s - 1 / n) if law == "Amdahl" else (n - 1, n - s)
+    return float(x @ y / (x @ x))
 
 
 def karp_flatt(cores: float, speed_up: float) -> float:

@@ -41,9 +41,8 @@ def read_report(path: Path) -> Comparable:
 
 def compare(old: Comparable, new: Comparable) -> Section:
     """Return the points that both have, and how the two runs differ otherwise."""
-    rows: list[Row] = [
-        ("", "tokens/s old", "(min..max)", "tokens/s new", "(min..max)", "new / old", "efficiency old", "new", "")
-    ]
+    span = "(min..max)"
+    rows: list[Row] = [("", "tokens/s old", span, "tokens/s new", span, "new / old", "efficiency old", "new", "")]
     before, after = ({f"{s.mode} {p.point}": p for s in report.series for p in s.points} for report in (old, new))
     rows += [_row(name, before[name], after[name]) for name in after if name in before]
     words = [f"old: {_origin(old)}", f"new: {_origin(new)}", *_differences(old, new)]
@@ -55,17 +54,11 @@ def compare(old: Comparable, new: Comparable) -> Section:
 
 def _row(name: str, old: PointResult, new: PointResult) -> Row:
     before, after = old.tokens_per_s, new.tokens_per_s
-    apart = after.min > before.max or after.max < before.min
-    remark = "" if apart else "within the spread"
+    remark = "" if after.min > before.max or after.max < before.min else "within the spread"
     if old.batch_size != new.batch_size:
         remark = f"other batch: {old.batch_size} and {new.batch_size} sequences"
-    return (
-        name,
-        *(text for speed in (before, after) for text in (speed.middle(0), f"({speed.range(0)})")),
-        f"{after.median / before.median:.2f}",
-        *(p.efficiency.middle(1, 100, " %") if p.efficiency else "-" for p in (old, new)),
-        remark,
-    )
+    efficiencies = (p.efficiency.middle(1, 100, " %") if p.efficiency else "-" for p in (old, new))
+    return name, *before.cells(0), *after.cells(0), f"{after.median / before.median:.2f}", *efficiencies, remark
 
 
 def _origin(report: Comparable) -> str:

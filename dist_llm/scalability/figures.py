@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from dist_llm.measuring.plotting import figure
+from dist_llm.measuring.plotting import error_bars, figure
 from dist_llm.scalability.analysis import PHASES, PointResult, SeriesResult
 from dist_llm.scalability.projection import EFFICIENT
 from dist_llm.scalability.report import Communication, Report
@@ -47,10 +47,9 @@ def _lines(axes: Any, measured: Sequence[SeriesResult], key: str, factor: float,
             if len(points) < 2 or not (several or batches.index(batches[i]) == i):
                 continue
             cores, spreads = [p.cores for p in points], [getattr(p, key) for p in points]
-            medians = [factor * s.median for s in spreads]
-            errors = [[factor * (s.median - s.min) for s in spreads], [factor * (s.max - s.median) for s in spreads]]
-            look = {"color": COLORS[mode], "alpha": 1.0 if several else 0.55, "label": name}
-            axes.errorbar(cores, medians, errors, fmt=style, capsize=3, **look)
+            medians, look = [factor * s.median for s in spreads], {"color": COLORS[mode], "label": name}
+            alpha = 1.0 if several else 0.55
+            axes.errorbar(cores, medians, error_bars(spreads, factor), fmt=style, capsize=3, alpha=alpha, **look)
             for p, s in list(zip(points, spreads, strict=True))[1:] if several else ():
                 offset = (7, 3 if mode == "strong" else -11)
                 place, label = (p.cores, factor * s.median), s.middle(digits, factor)

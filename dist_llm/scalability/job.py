@@ -22,7 +22,7 @@ from dist_llm.config import Config, ParallelConfig
 from dist_llm.data.loader import Loader
 from dist_llm.errors import RunError
 from dist_llm.measuring.jobs import Launcher, end, last_words, start
-from dist_llm.measuring.machine import CpuUsage, Disturbance, cpus_of_host, disturbance
+from dist_llm.measuring.machine import CpuUsage, Disturbance
 from dist_llm.measuring.phases import Phases
 from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.parallel.comm import Comm
@@ -79,17 +79,8 @@ class Timings:
 def run_job(launcher: Launcher, point: Point, task: dict[str, Any], answer: type[Answer]) -> Answer:
     """Start a job, wait for it and return its answer; however this ends, the job has ended too.
 
-    Parameters
-    ----------
-    task : dict
-        ``config``, and the arguments of `measure_training` or of `measure_operation`.
-    answer : type
-        What it answers.
-
-    Raises
-    ------
-    RunError
-        It ended without an answer; the message is its last word.
+    The task is ``config``, and the arguments of `measure_training` or of `measure_operation`. `RunError` is raised if
+    the job ends without an answer, and says its last words.
     """
     launch, module = launcher.command(point.ranks, point.threads), "dist_llm.scalability.job"
     with start(launch, module, [json.dumps(task)], point.threads, subprocess.PIPE) as process:
@@ -123,55 +114,42 @@ def main(argv: list[str], comm: Comm) -> int:
 def measure_training(comm: Comm, config: Config, least_steps: int, least_s: float) -> Training:
     """Train from the beginning, and measure the steps after the first ones; collective.
 
-    Parameters
-    ----------
-    config : Config
-        With ``data.shards``, which rank 0 has, and ``parallel.threads``.
-    least_steps : int
-    least_s : float
-        As many steps are measured as take so long, and not fewer than `least_steps`.
+    Those are as many as take `least_s` seconds, and at least `least_steps`; rank 0 has the ``data.shards``.
     """
     placement = place(comm, config.parallel.threads)
     data, _ = broadcast_tokens(Path(str(config.data.shards)), comm)
     phases = Phases()
     step = TrainStep(config, Loader.of(data.train, config), comm, observer=phases)
 
-    losses, last_s = [], 0.0
-    for _ in range(WARM_UP_STEPS):
-        start_s = time.perf_counter()
-        losses.append(step().loss)
-        last_s = time.perf_counter() - start_s
+    losses = [step().loss for _ in range(WARM_UP_STEPS - 1)]
+    start_s = time.perf_counter()
+    losses.append(step().loss)
+    last_s = time.perf_counter() - start_s
     steps = max(least_steps, math.ceil(least_s / max(comm.allgather(last_s))))
     if not step.strategy.synchronous:  # whole rounds of local steps, or the averaging that ends them would not count
         local_steps = config.parallel.local_steps
         losses += [step().loss for _ in range(-WARM_UP_STEPS % local_steps)]
         steps = -(-steps // local_steps) * local_steps
 
-    cpus = cpus_of_host(comm, placement)
-    comm.allreduce_(np.zeros(1))  # all leave it at the same moment
-    usage = CpuUsage(cpus)
+    usage = CpuUsage(comm, placement)
     phases.seconds.clear()
+    comm.allreduce_(np.zeros(1))  # all leave it at the same moment
     start_s = time.perf_counter()
     with comm.counting() as counts:
         results = [step() for _ in range(steps)]
     total_s = time.perf_counter() - start_s
-    used = usage.so_far()
+    worst = usage.disturbance()
     step.close()
 
     imbalance_s, communication_s = wait_times(comm, counts.waits)
     clocks = phases.seconds
-    seconds = {
-        "compute": clocks["forward"] + clocks["backward"],
-        "communication": communication_s,
-        "imbalance": imbalance_s,
-        "data": clocks["data"],
-        "optimizer": clocks["optimizer"],
-    }
+    seconds = {"compute": clocks["forward"] + clocks["backward"]}
+    seconds |= {"communication": communication_s, "imbalance": imbalance_s}
+    seconds |= {phase: clocks[phase] for phase in ("data", "optimizer")}
     seconds["other"] = total_s - sum(seconds.values())
     sent = sum(result.comm_bytes for result in results)
     ranks = comm.allgather(RankTimes(seconds, total_s, clocks["backward"], peak_memory_bytes(), sent, placement))
     losses += [result.loss for result in results]
-    worst = disturbance(comm, placement, used)
     return Training(steps, max(rank.total_s for rank in ranks), losses, worst, comm.mpi_version, ranks)
 
 
@@ -185,15 +163,14 @@ def measure_operation(comm: Comm, config: ParallelConfig, sizes_bytes: list[int]
 
 
 def _prepared(comm: Comm, operation: str, size_bytes: int) -> Callable[[], object]:
-    """Return the operation on an array of its own."""
-    if operation == "all-to-all, all-gather":  # of encoded numbers
-        array, shards = np.zeros(size_bytes, np.uint8), partition(size_bytes, comm.size)
-        return lambda: (comm.alltoallv(array, shards), comm.allgatherv_(array, shards))
-    array = np.zeros(max(1, size_bytes // 4), np.float32)
+    """Return the operation on an array of its own: of numbers, or of bytes that encode some."""
+    dtype = np.dtype(np.uint8 if operation == "all-to-all, all-gather" else np.float32)
+    array = np.zeros(max(1, size_bytes // dtype.itemsize), dtype)
     shards = partition(array.size, comm.size)
     return {
+        "all-to-all, all-gather": lambda: (comm.alltoallv(array, shards), comm.allgatherv_(array, shards)),
         "reduce-scatter, all-gather": lambda: (comm.reduce_scatter(array, shards), comm.allgatherv_(array, shards)),
-        "started all-reduce": lambda: comm.iallreduce_(array).wait(),
+        "nonblocking all-reduce": lambda: comm.iallreduce_(array).wait(),
         "all-reduce": lambda: comm.allreduce_(array),
     }[operation]
 

@@ -3,7 +3,8 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,55 +31,47 @@ def write_report(report: Report, folder: Path, comparison: Sequence[Section]) ->
     """Print the report, and write all its forms; what it is compared with comes before the details."""
     write_text(folder / "scaling.json", json.dumps(asdict(report), indent=1) + "\n")
     parts = [*comparison, *sections(report)]
-    notes = [f"warning: {line}" for line in report.warnings]
-    print("\n" + "\n".join([*report.verdict, *notes]))
-    print("\n" + "\n\n".join(part.text() for part in parts), flush=True)
+    print("", *report.verdict, *(f"warning: {line}" for line in report.warnings), sep="\n")
+    print("", *(f"{part.text()}\n" for part in parts), sep="\n", flush=True)
     pictures = draw(report)
     title = f"Scaling of {report.parameters:,} parameters on {report.environment.host}, {report.created}"
     svg = pictures.get("svg", b"").decode()
     write_text(folder / "scaling.csv", csv_table(report))
     write_text(folder / "report.html", page(title, report.verdict, report.warnings, parts, svg))
-    names = ["report.html", "scaling.json", "scaling.csv"]
     if pictures:
         write_bytes(folder / "scaling.png", pictures["png"])
-        names.append("scaling.png")
-    else:
-        print("(no picture: pip install matplotlib)")
-    print(f"\nwritten: {', '.join(names)} in {folder}", flush=True)
+    names = f"report.html, scaling.json, scaling.csv{', scaling.png' if pictures else ''}"
+    print(f"written: {names} in {folder}{'' if pictures else ' (no picture: pip install matplotlib)'}", flush=True)
 
 
 def write_comparison(comparison: Section, out: Path | None) -> None:
     """Print a comparison, and write its page if a folder is named."""
     print(comparison.text(), flush=True)
     if out is not None:
-        folder = out_folder(out)
-        write_text(folder / "comparison.html", page("Two scaling reports side by side", (), (), [comparison], ""))
+        with out_folder(out) as folder:
+            write_text(folder / "comparison.html", page("Two scaling reports side by side", (), (), [comparison], ""))
         print(f"written: comparison.html in {folder}")
 
 
-def out_folder(wish: Path | None) -> Path:
-    """Make and return the folder that the user names, or the next free ``runs/scaling-001``.
-
-    Raises
-    ------
-    UserError
-    """
+@contextmanager
+def out_folder(wish: Path | None) -> Iterator[Path]:
+    """Give the folder that the user names, or the next free ``runs/scaling-001``, which goes if it is left empty."""
     try:
-        if wish is None:
-            return next_numbered("scaling")
-        wish.mkdir(parents=True, exist_ok=True)
+        if wish is not None:
+            wish.mkdir(parents=True, exist_ok=True)
+        folder = wish or next_numbered("scaling")
     except OSError as error:
         raise UserError(f"--out: cannot make the folder {error.filename}: {error.strerror}") from error
-    return wish
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):
+            if wish is None:
+                folder.rmdir()
 
 
 def judge(report: Report) -> None:
-    """End with an error where the report is not what was asked for.
-
-    Raises
-    ------
-    RunError
-    """
+    """Raise `RunError` where the report is not what was asked for."""
     if report.failures:
         raise RunError(f"the report is not complete: {listed(report.failures)}")
     if any(series.losses and series.losses.equal is False for series in report.series):
@@ -87,11 +80,8 @@ def judge(report: Report) -> None:
 
 def csv_table(report: Report) -> str:
     """Return the points as a table for spreadsheets and scripts: a row each, plain numbers in base units."""
-    rows = [
-        _row(series.mode, point, series.losses.by_point.get(point.point) if series.losses else None)
-        for series in report.series
-        for point in series.points
-    ]
+    losses = {s.mode: s.losses.by_point if s.losses else {} for s in report.series}
+    rows = [_row(s.mode, point, losses[s.mode].get(point.point)) for s in report.series for point in s.points]
     file = io.StringIO()
     writer = csv.DictWriter(file, rows[0] if rows else ("mode", *PLAIN), lineterminator="\n")
     writer.writeheader()
@@ -102,12 +92,7 @@ def csv_table(report: Report) -> str:
 def _row(mode: str, point: PointResult, loss: float | None) -> dict[str, Any]:
     row = {"mode": mode} | {name: getattr(point, name) for name in PLAIN}
     for name in SPREADS:
-        spread = getattr(point, name)
-        row |= {f"{name}_{which}": getattr(spread, which, None) for which in ("median", "min", "max")}
+        row |= {f"{name}_{which}": getattr(getattr(point, name), which, None) for which in ("median", "min", "max")}
     row |= {"karp_flatt": point.karp_flatt, "step_s": point.step_s}
     row |= {f"{phase}_s": point.seconds[phase] for phase in PHASES}
-    return row | {
-        "peak_memory_bytes": max(point.peak_memory_bytes),
-        "bytes_sent": point.bytes_sent,
-        "loss": loss,
-    }
+    return row | {"peak_memory_bytes": max(point.peak_memory_bytes), "bytes_sent": point.bytes_sent, "loss": loss}

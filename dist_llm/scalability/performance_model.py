@@ -81,23 +81,6 @@ def fit(samples: Sequence[Sample], algorithm: str, add_s_per_byte: float) -> tup
     return model, [replace(s, error=float(e)) for s, e in zip(samples, x @ best - y, strict=True)]
 
 
-def fit_best(
-    samples: Sequence[Sample], traffic: Traffic, add_s_per_byte: float, ring_is_set: bool
-) -> tuple[CostModel, list[Sample]]:
-    """Fit the algorithm that is known to be used, or else the one that fits best.
-
-    `ring_is_set` says whether this MPI was told to use its ring for started all-reduces. What it does otherwise is its
-    own choice, which can only be guessed from the times; with two ranks, ring and Rabenseifner are one and the same.
-    """
-    if traffic.operation == "all-reduce" or (traffic.operation == "started all-reduce" and not ring_is_set):
-        fits = [fit(samples, algorithm, add_s_per_byte) for algorithm in ALGORITHMS]
-        model, fitted = min(fits, key=lambda pair: fmean(sample.error**2 for sample in pair[1]))
-    else:
-        model, fitted = fit(samples, "ring", add_s_per_byte)
-    shares_link = model.algorithm != "ring" or traffic.operation == "all-to-all, all-gather"
-    return replace(model, shares_link=shares_link), fitted
-
-
 def calibration_sizes(traffic: Traffic) -> list[int]:
     """Return the bytes of the operations to be timed, from small ones to those of the model, each a multiple of 4."""
     message = traffic.message_bytes
@@ -105,26 +88,27 @@ def calibration_sizes(traffic: Traffic) -> list[int]:
 
 
 def calibrate(timings: Mapping[int, Timings], traffic: Traffic) -> tuple[CostModel, list[Sample], str]:
-    """Return the model of timings by ranks, its errors, and where the choice of its algorithm comes from."""
-    samples = [
-        Sample(ranks, n_bytes, seconds)
-        for ranks, timed in timings.items()
-        if ranks > 1
-        for n_bytes, seconds in zip(timed.sizes_bytes, timed.seconds, strict=True)
-    ]
-    largest = timings[max(timings)]
+    """Return the model of timings by ranks, its errors, and where the choice of its algorithm comes from.
+
+    Where dist_llm does not set the algorithm, MPI chooses one, which can only be guessed: it is the one that fits best.
+    """
+    by_ranks = [(ranks, t) for ranks, t in timings.items() if ranks > 1]
+    samples = [Sample(ranks, *pair) for ranks, t in by_ranks for pair in zip(t.sizes_bytes, t.seconds, strict=True)]
+    largest, operation = timings[max(timings)], traffic.operation
     if not samples:
-        cost = CostModel("ring", 0.0, 0.0, largest.add_s_per_byte)
-        return cost, [], "assumed: nothing was measured on several ranks"
-    ring_is_set = largest.mpi.startswith("Open MPI")
-    if traffic.operation == "started all-reduce" and ring_is_set:
+        assumed = "assumed: nothing was measured on several ranks"
+        return CostModel("ring", 0.0, 0.0, largest.add_s_per_byte), [], assumed
+    algorithms: Sequence[str] = ("ring",)
+    why = "of which the operation's cost has the form"
+    if operation == "nonblocking all-reduce" and largest.mpi.startswith("Open MPI"):
         why = "which dist_llm has Open MPI use"
-    elif "all-reduce" not in traffic.operation:
-        why = "of which the operation's cost has the form"
-    else:
+    elif "all-reduce" in operation:
         two = {sample.ranks for sample in samples} == {2}
-        why = "fits best" + "; two ranks cannot tell ring from Rabenseifner" * two
-    return *fit_best(samples, traffic, largest.add_s_per_byte, ring_is_set), why
+        algorithms, why = ALGORITHMS, "fits best" + "; two ranks cannot tell ring from Rabenseifner" * two
+    fits = [fit(samples, algorithm, largest.add_s_per_byte) for algorithm in algorithms]
+    model, fitted = min(fits, key=lambda pair: fmean(sample.error**2 for sample in pair[1]))
+    shares_link = model.algorithm != "ring" or operation == "all-to-all, all-gather"
+    return replace(model, shares_link=shares_link), fitted, why
 
 
 @dataclass(frozen=True)
@@ -200,7 +184,6 @@ def validate(series: SeriesResult, traffic: Traffic, cost: CostModel, micro_batc
         # Inside a host communication is work of the cores, and takes its time also where nobody waits for it.
         added_s = most_s if p.hosts == 1 else least_s
         waiting = Prediction.of(p.seconds["communication"], least_s, most_s)
-        found.append(
-            Validation(series.mode, p.point, waiting, Prediction.of(p.step_s, alone_s + added_s, alone_s + most_s))
-        )
+        step = Prediction.of(p.step_s, alone_s + added_s, alone_s + most_s)
+        found.append(Validation(series.mode, p.point, waiting, step))
     return found

@@ -1,7 +1,7 @@
 """What is measured: points of so many ranks with so many threads, in series of a fixed batch or a growing one."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dist_llm.errors import UserError
@@ -39,22 +39,16 @@ class Series:
         return self.sequences * (point.ranks if self.mode == "weak" else 1)
 
 
-def default_points(cores: int) -> list[Point]:
-    """Return 1, 2, 4, ... ranks of one thread up to all cores, and all cores in every other division."""
+def choose_points(wish: str | None, cores: int) -> list[Point]:
+    """Return the points to measure, by cores, and among those of as many cores the one of most ranks first.
+
+    Unless the user names some, they are 1, 2, 4, ... ranks of one thread up to all cores, and all cores in every other
+    division. One process with as many threads joins each number of cores.
+    """
     ranks = {1 << power for power in range(cores.bit_length())}
-    return in_order(
-        [Point(n, 1) for n in ranks] + [Point(n, cores // n) for n in range(1, cores + 1) if cores % n == 0]
-    )
-
-
-def with_baselines(points: Iterable[Point]) -> list[Point]:
-    """Return the points and, for each number of cores among them, one process with as many threads."""
-    points = list(points)
-    return in_order(points + [Point(1, point.cores) for point in points])
-
-
-def in_order(points: Iterable[Point]) -> list[Point]:
-    """Sort by cores, without doubles; among points of as many cores, the one of most ranks comes first."""
+    divisions = [Point(n, cores // n) for n in range(1, cores + 1) if cores % n == 0]
+    points = parse_points(wish) if wish else [*(Point(n, 1) for n in ranks), *divisions]
+    points += [Point(1, point.cores) for point in points]
     return sorted(set(points), key=lambda point: (point.cores, -point.ranks))
 
 

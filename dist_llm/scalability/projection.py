@@ -87,9 +87,9 @@ class Cluster:
         if ranks > batch_size:
             return None
         sequences = math.ceil(batch_size / ranks)
-        least, most = self.exposed_s(ranks, sequences, network)
-        one, alone = self.work.step_s(batch_size), self.work.step_s(sequences)
-        return one / (alone + most) / ranks, one / (alone + least) / ranks
+        divided = self.work.step_s(batch_size) / self.work.step_s(sequences) / ranks
+        least, most = self.weak_efficiency(ranks, sequences, network)
+        return divided * least, divided * most
 
     def sequences_for(self, efficiency: float, ranks: int, network: Network) -> int:
         """Return how many sequences per rank bring the weak efficiency there even if nothing is hidden."""
@@ -140,16 +140,12 @@ def project(
         weak = {ranks: cluster.weak_efficiency(ranks, sequences, network) for ranks in RANKS}
         rows = [
             Projected(
-                ranks,
-                cluster.exposed_s(ranks, sequences, network),
-                cluster.one_message_s(ranks, network),
-                weak[ranks],
-                cluster.strong_efficiency(ranks, batch_size, network),
-                cluster.sequences_for(EFFICIENT, ranks, network),
-                cluster.local_steps_for(EFFICIENT, ranks, sequences, network, n_bytes),
+                n, cluster.exposed_s(n, sequences, network), cluster.one_message_s(n, network), weak[n],
+                cluster.strong_efficiency(n, batch_size, network), cluster.sequences_for(EFFICIENT, n, network),
+                cluster.local_steps_for(EFFICIENT, n, sequences, network, n_bytes),
             )
-            for ranks in PROJECTED
-        ]
+            for n in PROJECTED
+        ]  # fmt: skip
         up_to = [max((r for r in RANKS if weak[r][bound] >= EFFICIENT), default=1) for bound in (0, 1)]
         dominated = [next((r for r in RANKS if weak[r][bound] < 0.5), None) for bound in (0, 1)]
         projections.append(Projection(str(network), network.latency_us, network.gbit_s, rows, up_to, dominated))

@@ -76,39 +76,18 @@ def make_report(
 ) -> Report:
     """Turn what was measured, at least one run, into what is reported.
 
-    Parameters
-    ----------
-    machine : Machine
-        Before the first run.
-    command : str
-        That the user gave.
-    weak_sequences : int
-        Per rank, in weak scaling.
-    networks : sequence of Network
-        To project to.
+    The machine is as it was before the first run. The projection is to `networks`, with `weak_sequences` per rank.
     """
-    config = study.config
-    assert config.model.vocab_size is not None
-    flops = flops_per_token(config.model, config.model.vocab_size)
-    peak = Peak.best(study.peaks)
+    config, peak = study.config, Peak.best(study.peaks)
+    flops = flops_per_token(config.model, config.vocab_size)
     series = [summarize(s, study.runs, peak, config, flops) for s in study.series]
     return Report(
-        created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        environment=machine,
-        config=config,
-        mpi=sorted({run.mpi for run in study.runs if len(run.ranks) > 1}),
-        series=series,
-        command=command,
-        method=study.method,
-        parameters=study.parameters,
-        flops_per_token=flops,
-        failures=study.failures,
-        peaks=study.peaks,
-        communication=_communication(study, series, weak_sequences, networks),
-        verdict=verdict(series),
-        warnings=warnings(series, study.failures, machine, study.peaks),
-        runs=study.runs,
-    )
+        created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"), environment=machine, config=config,
+        mpi=sorted({run.mpi for run in study.runs if len(run.ranks) > 1}), series=series, command=command,
+        method=study.method, parameters=study.parameters, flops_per_token=flops, failures=study.failures,
+        peaks=study.peaks, communication=_communication(study, series, weak_sequences, networks),
+        verdict=verdict(series), warnings=warnings(study, series, machine), runs=study.runs,
+    )  # fmt: skip
 
 
 def _communication(
@@ -119,7 +98,7 @@ def _communication(
     if not points or not study.timings:
         return None
     train, traffic = study.config.train, study.traffic
-    cost, calibration, why = calibrate(study.timings, traffic)
+    cost, samples, why = calibrate(study.timings, traffic)
     validation = [v for s in series for v in validate(s, traffic, cost, train.micro_batch_size)]
     # What fills the cores, and of that what has most ranks: a host as it would be in a cluster.
     point = max(points, key=lambda p: (p.cores, p.ranks))
@@ -127,4 +106,4 @@ def _communication(
     base = Base(point.point, per_host, train.batch_size, weak_sequences, work)
     cluster = Cluster(work, traffic, cost, per_host)
     projections = project(cluster, networks, train.batch_size, weak_sequences, 4 * study.parameters)
-    return Communication(traffic, calibration, cost, why, validation, base, projections)
+    return Communication(traffic, samples, cost, why, validation, base, projections)

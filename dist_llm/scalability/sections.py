@@ -9,13 +9,6 @@ from dist_llm.scalability.analysis import DISTURBED, PHASES, PointResult, Series
 from dist_llm.scalability.projection import EFFICIENT, Projection
 from dist_llm.scalability.report import Communication, Report
 
-OPERATIONS = {
-    "all-reduce": "an all-reduce that blocks",
-    "started all-reduce": "all-reduces that are started, and waited for later",
-    "reduce-scatter, all-gather": "a reduce-scatter and an all-gather",
-    "all-to-all, all-gather": "an all-to-all and an all-gather",
-}
-
 
 def sections(report: Report) -> list[Section]:
     """Return all sections, in their order."""
@@ -36,23 +29,12 @@ def _speeds(series: SeriesResult, T: int) -> Section:
     rows: list[Row] = [head]
     for p in series.points:
         efficiency, mfu = (None, None) if p.oversubscribed else (p.efficiency, p.mfu)
-        rows.append(
-            (
-                p.point,
-                str(p.cores),
-                p.tokens_per_s.middle(0),
-                f"({p.tokens_per_s.range(0)})",
-                _median(p.speed_up, 2),
-                _median(efficiency, 1, 100, " %"),
-                f"({efficiency.range(0, 100)})" if efficiency else "-",
-                "-" if p.karp_flatt is None else f"{100 * p.karp_flatt:.1f} %",
-                _median(p.to_one_process, 2),
-                _median(mfu, 0, 100, " %"),
-                f"{max(p.peak_memory_bytes) / 1e6:,.0f}",
-                f"{p.bytes_sent / 1e6:,.2f}",
-                _remark(p, series),
-            )
-        )
+        efficient = (_median(efficiency, 1, 100, " %"), f"({efficiency.range(0, 100)})" if efficiency else "-")
+        serial = "-" if p.karp_flatt is None else f"{100 * p.karp_flatt:.1f} %"
+        megabytes = (f"{max(p.peak_memory_bytes) / 1e6:,.0f}", f"{p.bytes_sent / 1e6:,.2f}")
+        others = (_median(p.to_one_process, 2), _median(mfu, 0, 100, " %"))
+        speed = (p.point, str(p.cores), *p.tokens_per_s.cells(0), _median(p.speed_up, 2))
+        rows.append((*speed, *efficient, serial, *others, *megabytes, _remark(p, series)))
     return Section(title, rows, (0, len(head) - 1), _words_on_speeds(series))
 
 
@@ -73,24 +55,18 @@ def _remark(p: PointResult, series: SeriesResult) -> str:
 def _words_on_speeds(series: SeriesResult) -> list[str]:
     words = []
     if fit := series.fit:
-        words.append(
-            f"{fit.law}'s law, fitted to {', '.join(fit.points)}: a serial share of "
-            f"{fit.serial_share.middle(2, 100)} % ({fit.serial_share.range(2, 100)} by rounds)"
-        )
+        share = f"{fit.serial_share.middle(2, 100)} % ({fit.serial_share.range(2, 100)} by rounds)"
+        words.append(f"{fit.law}'s law, fitted to {', '.join(fit.points)}: a serial share of {share}")
     if losses := series.losses:
         values = ", ".join(f"{point} {loss:.6f}" for point, loss in losses.by_point.items())
         judgement = "not to be equal: local steps are another algorithm for every number of ranks"
         if losses.equal is not None:
-            judgement = (
-                f"{'equal' if losses.equal else 'NOT EQUAL'}: {losses.difference:.1g} apart at most, with "
-                f"{losses.tolerance:g} allowed for rounding"
-            )
+            judgement = f"{'equal' if losses.equal else 'NOT EQUAL'}: {losses.difference:.1g} apart at most, with "
+            judgement += f"{losses.tolerance:g} allowed for rounding"
         words.append(f"loss of step {losses.step}, {judgement} ({values})")
     if series.left_out:
-        words.append(
-            f"left out: {', '.join(series.left_out)}, with more ranks than sequences in a batch of "
-            f"{series.sequences} (--train.batch_size)"
-        )
+        reason = f"with more ranks than sequences in a batch of {series.sequences} (--train.batch_size)"
+        words.append(f"left out: {', '.join(series.left_out)}, {reason}")
     return words
 
 
@@ -104,8 +80,7 @@ def _times(measured: Sequence[SeriesResult]) -> Section:
     words = [
         "compute: forward and backward; communication: waiting for data when all ranks had come; imbalance: "
         "waiting until they had; other: clearing gradients, clipping, arithmetic of the reduction, metrics",
-        "compute per sequence is one rank's: where it grows with the cores in use, they share something (memory, "
-        "caches, power)",
+        "compute per sequence is one rank's: where it grows with the cores in use, they share memory, caches or power",
     ]
     return Section("where the time of a step goes, the mean over ranks", rows, words=words)
 
@@ -114,9 +89,8 @@ def communication(model: Communication | None) -> list[Section]:
     """Return the sections of the performance model; none without one."""
     if model is None:
         return []
-    calibrated = [_calibration(model)] if model.calibration else []
-    validated = [_validation(model)] if model.validation else []
-    return [*calibrated, *validated, *(_projection(projection, model) for projection in model.projections)]
+    found = [make(model) for make, rows in ((_calibration, model.calibration), (_validation, model.validation)) if rows]
+    return [*found, *(_projection(projection, model) for projection in model.projections)]
 
 
 def _calibration(model: Communication) -> Section:
@@ -135,7 +109,7 @@ def _calibration(model: Communication) -> Section:
         f"additions {1e-9 / cost.add_s_per_byte:.3g} GB/s; Thakur, Rabenseifner and Gropp 2005",
         f"error of the fit: {100 * sum(errors) / len(errors):.0f} % on average, {100 * max(errors):.0f} % at most",
     ]
-    return Section(f"communication: {OPERATIONS[traffic.operation]}; {sent}", rows, (), words)
+    return Section(f"communication: {traffic.operation}; {sent}", rows, (), words)
 
 
 def _validation(model: Communication) -> Section:
@@ -164,33 +138,25 @@ def _projection(projection: Projection, model: Communication) -> Section:
         )
     ]  # fmt: skip
     for row in projection.rows:
-        strong = row.strong_efficiency
+        exposed, one = between([1e3 * s for s in row.exposed_s], 1), (f"{1e3 * row.one_message_s:,.1f}",) * len(in_one)
+        weak, strong = (
+            between([100 * e for e in efficiency], 1, " %") if efficiency else "fewer sequences than ranks"
+            for efficiency in (row.weak_efficiency, row.strong_efficiency)
+        )
         rows.append(
-            (
-                f"{row.ranks:,}",
-                between([1e3 * s for s in row.exposed_s], 1),
-                *(f"{1e3 * row.one_message_s:,.1f}" for _ in in_one),
-                between([100 * e for e in row.weak_efficiency], 1, " %"),
-                "fewer sequences than ranks" if strong is None else between([100 * e for e in strong], 1, " %"),
-                f"{row.sequences_per_rank:,}",
-                f"{row.local_steps:,}",
-            )
+            (f"{row.ranks:,}", exposed, *one, weak, strong, f"{row.sequences_per_rank:,}", f"{row.local_steps:,}")
         )
     sequences = f"{count(base.weak_sequences, 'sequence')} per rank"
     words = [
         f"with {sequences}, {percent} efficient up to {between(projection.efficient_up_to, 0)} ranks (of 2 ... 1,024); "
         f"waiting is more than half of a step {_dominated(projection.dominated_from)}",
     ]
-    if traffic.overlaps and in_one:  # a single message begins when nothing is left to hide it behind
-        words.append(
-            "two figures: nothing of the communication hidden .. all of it that the last backward pass can hide"
-        )
     if in_one:
+        if traffic.overlaps:  # a single message begins when nothing is left to hide it behind
+            words.append("two figures: nothing of the communication hidden .. all that the last backward pass can hide")
         words.append("in one message: with --parallel.bucket_bytes as large as the model, and nothing hidden")
-    title = (
-        f"projection (not measured): hosts like this one, ranks on each: {base.ranks_per_host}, network of "
-        f"{projection.network}; weak: {sequences}, strong: {base.batch_size} in all"
-    )
+    title = f"projection (not measured): hosts like this one, ranks on each: {base.ranks_per_host}, network of "
+    title += f"{projection.network}; weak: {sequences}, strong: {base.batch_size} in all"
     return Section(title, rows, (), words)
 
 
@@ -215,21 +181,18 @@ def _environment(report: Report) -> Section:
             f"{sum(p.disturbed_runs for p in points)} of {sum(p.runs for p in points)}"
         )
     one, every = (", ".join(f"{getattr(p, name):.0f}" for p in report.peaks) for name in ("one_core", "all_cores"))
-    facts = {
-        "machine": f"{e.host}, {e.cpu}, {e.platform}",
-        "cores": f"{e.usable_cores} usable (affinity {', '.join(map(str, e.affinity))}; quota "
-        f"{e.cpu_quota or 'none'}) of {e.logical_cpus} logical CPUs; ranks bound by: {'; '.join(bound) or '-'}",
-        "frequency": f"governor {e.frequency_governor or 'not readable'}",
-        "memory": f"{e.memory_bytes / 1e9:.1f} GB",
-        "software": f"dist_llm {e.dist_llm}, Python {e.python}, NumPy {e.numpy}, {e.blas} with the threads of each "
+    load, busy = ", ".join(f"{n:.2f}" for n in e.load_average), ", ".join(f"{100 * n:.0f} %" for n in e.busy_before)
+    words = [
+        f"machine: {e.host}, {e.cpu}, {e.platform}; {e.memory_bytes / 1e9:.1f} GB of memory",
+        f"cores: {e.usable_cores} usable (affinity {', '.join(map(str, e.affinity))}; quota {e.cpu_quota or 'none'}) "
+        f"of {e.logical_cpus} logical CPUs; ranks bound by: {'; '.join(bound) or '-'}; frequency governor: "
+        f"{e.frequency_governor or 'not readable'}",
+        f"software: dist_llm {e.dist_llm}, Python {e.python}, NumPy {e.numpy}, {e.blas} with the threads of each "
         f"point; MPI: {', '.join(report.mpi) or 'none'}",
-        "load before": f"average {', '.join(f'{load:.2f}' for load in e.load_average)}; cores busy "
-        f"{', '.join(f'{100 * share:.0f} %' for share in e.busy_before)}",
-        "load during": during,
-        "peak": f"{one} GFLOP/s on one core, {every} on all {e.local_cores} of this host (float32 matrix products, "
-        "before each round)",
-    }
-    return Section("environment", words=[f"{name}: {text}" for name, text in facts.items()])
+        f"load before: average {load}; cores busy {busy}; during: {during}",
+        f"peak: {one} GFLOP/s on one core, {every} on all {e.local_cores} of this host (float32, before each round)",
+    ]
+    return Section("environment", words=words)
 
 
 def _method(report: Report) -> Section:

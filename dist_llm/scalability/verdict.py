@@ -1,10 +1,12 @@
 """The first lines of a report: what was found, and what stands against believing it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from statistics import fmean
 
 from dist_llm.measuring.machine import Machine
 from dist_llm.measuring.peak import Peak
 from dist_llm.scalability.analysis import SeriesResult
+from dist_llm.scalability.study import Study
 
 PRESENTLY_BUSY = 0.05  # of the usable cores' time before the first run
 UNSTEADY = 0.1  # between the peaks of the rounds
@@ -28,60 +30,53 @@ def _headline(series: SeriesResult) -> tuple[int, str]:
     best = max(divided, key=lambda p: p.tokens_per_s.median)
     against, speed = best.to_one_process, best.tokens_per_s.middle(0)
     comparison = ""
+    one_process = f"one process with {cores} BLAS threads"
     if against is not None:
         if against.median < 1:
             return 0, (
-                f"RANKS LOSE ({name}): on {cores} cores, one process with {cores} BLAS threads is "
-                f"{1 / against.median:.2f} times as fast as {best.point}, the best division into ranks "
-                f"({against.range(2)} of its speed)"
+                f"RANKS LOSE ({name}): on {cores} cores, {one_process} is {1 / against.median:.2f} times as fast as "
+                f"{best.point}, the best division into ranks ({against.range(2)} of its speed)"
             )
-        comparison = f"; {against.middle(2)} times one process with {cores} BLAS threads ({against.range(2)})"
+        comparison = f"; {against.middle(2)} times {one_process} ({against.range(2)})"
     if best is first or best.speed_up is None or best.efficiency is None:
         return 1, f"{name}: {best.point} reaches {speed} tokens/s{comparison}"
-    return 1, (
-        f"{name}: {best.point} (ranks x threads) reaches {speed} tokens/s, {best.speed_up.middle(2)} times "
-        f"{first.point}: {best.efficiency.middle(1, 100)} % efficient ({best.efficiency.range(1, 100)}){comparison}"
-    )
+    reached = f"{best.point} (ranks x threads) reaches {speed} tokens/s, {best.speed_up.middle(2)} times {first.point}"
+    efficient = f"{best.efficiency.middle(1, 100)} % efficient ({best.efficiency.range(1, 100)})"
+    return 1, f"{name}: {reached}: {efficient}{comparison}"
 
 
-def warnings(
-    series: Sequence[SeriesResult], failures: Mapping[str, str], machine: Machine, peaks: Sequence[Peak]
-) -> list[str]:
+def warnings(study: Study, series: Sequence[SeriesResult], machine: Machine) -> list[str]:
     """Return what a reader must know before believing the figures, and what to do about it."""
     return [
-        *(f"{point} failed and is missing: {reason}" for point, reason in failures.items()),
+        *(["the measurement was interrupted: its last round is not complete"] if study.interrupted else []),
+        *(f"{point} failed and is missing: {reason}" for point, reason in study.failures.items()),
         *_losses(series),
         *_machine(machine),
-        *_peaks(peaks),
+        *_peaks(study.peaks),
         *_points_to_repeat(series),
         *_oversubscribed(series),
     ]
 
 
 def _losses(series: Sequence[SeriesResult]) -> Iterator[str]:
-    for losses in (one.losses for one in series):
-        if losses and losses.equal is False:
-            values = ", ".join(f"{point} {loss:.6f}" for point, loss in losses.by_point.items())
-            yield (
-                f"THE LOSSES DIFFER: after {losses.step} steps on the same batches they should be equal to "
-                f"{losses.tolerance:g}, and are {losses.difference:.1g} apart ({values}): these points do not "
-                "do the same work, and their speeds cannot be compared"
-            )
+    for losses in (one.losses for one in series if one.losses and one.losses.equal is False):
+        values = ", ".join(f"{point} {loss:.6f}" for point, loss in losses.by_point.items())
+        yield (
+            f"THE LOSSES DIFFER: after {losses.step} steps on the same batches they should be equal to "
+            f"{losses.tolerance:g}, and are {losses.difference:.1g} apart ({values}): these points do not do the same "
+            "work, and their speeds cannot be compared"
+        )
 
 
 def _machine(machine: Machine) -> Iterator[str]:
-    busy, governor = machine.busy_before, machine.frequency_governor
-    if busy and sum(busy) / len(busy) > PRESENTLY_BUSY:
+    busy, governor = fmean(machine.busy_before or [0.0]), machine.frequency_governor
+    if busy > PRESENTLY_BUSY:
         others = ", ".join(f"{p.name} ({p.cores:.1f} cores)" for p in machine.others_before[:3])
-        yield (
-            f"before the first run the cores were {100 * sum(busy) / len(busy):.0f} % busy"
-            f"{f' with {others}' if others else ''}: end other work and measure again"
-        )
+        named = f" with {others}" if others else ""
+        yield f"before the first run the cores were {100 * busy:.0f} % busy{named}: end other work and measure again"
     if governor not in (None, "performance"):
-        yield (
-            f"the cores' frequency is set by '{governor}' and may change from run to run: "
-            "cpupower frequency-set -g performance keeps it"
-        )
+        keep = "cpupower frequency-set -g performance keeps it"
+        yield f"the cores' frequency is set by '{governor}' and may change from run to run: {keep}"
 
 
 def _peaks(peaks: Sequence[Peak]) -> Iterator[str]:
@@ -100,8 +95,7 @@ def _points_to_repeat(series: Sequence[SeriesResult]) -> Iterator[str]:
     for one in series:
         doubtful = [p for p in one.points if p.repeat]
         if doubtful:
-            reasons = ", ".join(f"{p.point} ({p.repeat})" for p in doubtful)
-            yield f"{one.mode} scaling: to be repeated: {reasons}"
+            yield f"{one.mode} scaling: to be repeated: {', '.join(f'{p.point} ({p.repeat})' for p in doubtful)}"
             points |= dict.fromkeys([one.reference, *(p.point for p in doubtful)])
     if points:
         named = ",".join(str(point) for point in points)
@@ -111,7 +105,5 @@ def _points_to_repeat(series: Sequence[SeriesResult]) -> Iterator[str]:
 def _oversubscribed(series: Sequence[SeriesResult]) -> Iterator[str]:
     found = dict.fromkeys(p.point for one in series for p in one.points if p.oversubscribed)
     if found:
-        yield (
-            f"oversubscribed: {', '.join(found)} have more threads than cores, which take turns; their figures are "
-            "shown and not counted as scaling"
-        )
+        names = ", ".join(found)
+        yield f"oversubscribed: {names} have more threads than cores, which take turns: shown, not counted as scaling"

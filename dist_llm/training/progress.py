@@ -66,7 +66,7 @@ def terminal_columns() -> int:
     """Return the width of the terminal on which a person watches; 0 if there is none.
 
     Open MPI gives every rank a terminal of its own making, whatever its own output is, and may hold lines back until
-    they are complete. ``dist_llm/parallel/mpirun`` sees to it that they are not, and tells the width of the real terminal.
+    they are complete. Our ``mpirun`` sees to it that they are not, and tells the width of the real terminal.
     """
     if "OMPI_COMM_WORLD_SIZE" in os.environ:
         return int(os.environ.get("DIST_LLM_TERMINAL_COLUMNS", 0))

@@ -239,8 +239,7 @@ def _fitted(config: Config, data: Data) -> Config:
     validation_windows(data.val, config.model.max_seq_len)
     if config.log.sample_prompt is not None:
         prompt_tokens(data.tokenizer, config.log.sample_prompt)
-    assert config.model.vocab_size is not None
-    parameters = count_parameters(config.model, config.model.vocab_size)
+    parameters = count_parameters(config.model, config.vocab_size)
     needed, there = 16 * parameters, psutil.virtual_memory().total  # weights, gradients, two moments of 4 bytes each
     if needed > there:
         raise UserError(

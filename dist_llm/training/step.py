@@ -126,8 +126,7 @@ class TrainStep:
         self.config, self.loader, self.comm = config, loader, comm or SerialComm()
         self.observer = observer or Unobserved()
         if model is None:
-            assert config.model.vocab_size is not None, "the size of the vocabulary is not known"
-            model = Llama(config.model, config.model.vocab_size, observe=self.observer.layer)
+            model = Llama(config.model, config.vocab_size, observe=self.observer.layer)
             if self.comm.rank == 0:
                 model.params.initialize(generator(config.train.seed, "weights"))
         self.model, params = model, model.params

@@ -1,12 +1,11 @@
 import pytest
 
-from dist_llm.benchmarking.decoding import TorchDecoder
+from dist_llm.benchmarking.decoding import fill, numpy_decoder, torch_decoders
 from dist_llm.config import ModelConfig
-from dist_llm.inference.kv_cache import new_kv_cache
 from dist_llm.model.llama import Llama
 from dist_llm.seeding import generator
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
 
 @pytest.mark.parametrize("n_kv_heads", [4, 2])
@@ -18,10 +17,6 @@ def test_the_baseline_generates_what_ours_does(n_kv_heads, tied):
     )  # fmt: skip
     model = Llama(config, 50)
     model.params.initialize(generator(3, "weights"))
-    baseline = TorchDecoder(model).fill()
-    cache, tokens = new_kv_cache(model), baseline[:1]
-    for position in range(len(baseline) - 1):
-        logits = model.decode(torch.tensor([[tokens[-1]]]).numpy(), position, cache)
-        tokens.append(int(logits[0].argmax()))
-    assert tokens == baseline
+    baseline = fill(torch_decoders(model)(), config.max_seq_len)
+    assert baseline == fill(numpy_decoder(model), config.max_seq_len)
     assert len(set(baseline)) > 5

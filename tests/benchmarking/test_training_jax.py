@@ -26,10 +26,9 @@ TASK = """
 from dist_llm.benchmarking.training_jax import make
 from dist_llm.benchmarking.turn import Job
 from dist_llm.config import Config
-from dist_llm.parallel.comm import SerialComm
 model = {"dim": 16, "n_layers": 1, "n_heads": 2, "ffn_dim": 24, "max_seq_len": 8, "vocab_size": 30}
 config = Config().replace({"model": model, "train": {"batch_size": 4}})
-setup, turn = make(Job(config, 2, 1, 2, "", 0, SerialComm()))
+setup, turn = make(Job(config, 2, 1, 2, ""))
 print(setup)
 print(turn().amount)
 """

@@ -2,14 +2,13 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from dist_llm.measuring.machine import (
-    CpuSeconds,
     CpuUsage,
     Disturbance,
     cpu_model,
-    disturbance,
     frequency_governor,
     look_around,
     look_at_machine,
@@ -40,29 +39,25 @@ def test_other_work_is_seen_and_named_beforehand(other_work):
 
 def test_other_work_is_seen_during_a_run_and_ones_own_is_not_counted(other_work):
     placement = place(SerialComm(), None)
-    usage = CpuUsage(affinity_mask())
-    end = time.monotonic() + 1.0
-    while time.monotonic() < end:
+    usage = CpuUsage(SerialComm(), placement)
+    start = time.monotonic()
+    while time.monotonic() < start + 1.0:
         pass
-    used = usage.so_far()
-    assert used.own > 0.1  # as much as the other one leaves on the same cores
-    shares = disturbance(SerialComm(), placement, used)
+    available = (time.monotonic() - start) * len(placement.cores)
     # At the least half a core of it, on however many cores there are; less where neighbours take the cores themselves.
-    assert shares.other * used.available > 0.2
-    assert used.busy >= used.own + 0.2
+    # And this process, which has as much as the other one leaves, is not counted.
+    assert 0.2 < usage.disturbance().other * available < 1.2
 
 
 def test_shares_are_of_the_host_where_it_is_worst():
     class TwoHosts(SerialComm):
         def allgather(self, value):
-            quiet = CpuSeconds(busy=2.0, own=1.0, stolen=0.0, available=2.0)
-            loaded = CpuSeconds(busy=2.0, own=1.0, stolen=0.2, available=2.0)
-            return [("a", quiet), ("a", quiet), ("b", loaded)]
+            # Busy, stolen, of the rank itself, available: on host a, two ranks had all that was used; on b, half of it.
+            return [("a", np.array([2.0, 0, 1, 2]))] * 2 + [("b", np.array([2.0, 0.2, 1, 2]))]
 
-    placement = place(SerialComm(), None)
-    # On host a, two ranks had all that was used; on b one had half of it.
-    nothing = CpuSeconds(0.0, 0.0, 0.0, 1.0)
-    assert disturbance(TwoHosts(), placement, nothing) == Disturbance(other=0.5, stolen=0.1)
+    usage = CpuUsage(SerialComm(), place(SerialComm(), None))
+    usage._comm = TwoHosts()
+    assert usage.disturbance() == Disturbance(other=0.5, stolen=0.1)
 
 
 def test_facts_of_a_machine(tmp_path):

@@ -9,7 +9,7 @@ MODES = [
     ("blocking", "bfloat16", ("all-to-all, all-gather", 2 * P, 1, 1, False)),
     ("deterministic", "float32", ("all-reduce", 8 * P, 1, 1, False)),
     ("sharded", "float32", ("reduce-scatter, all-gather", 4 * P, 1, 1, False)),
-    ("overlapped", "float32", ("started all-reduce", 513_835, 18, 1, True)),
+    ("overlapped", "float32", ("nonblocking all-reduce", 513_835, 18, 1, True)),
     ("local", "float32", ("all-to-all, all-gather", 4 * P, 1, 20, False)),
 ]
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import signal
+from dataclasses import asdict
 
 import psutil
 import pytest
@@ -14,6 +15,7 @@ from dist_llm.data.preparation import open_data
 from dist_llm.scalability.job import WARM_UP_STEPS, measure_training
 from dist_llm.training.step import TrainStep
 from tests.conftest import processes_of
+from tests.scalability import synthetic
 
 SHAPE = {"dim": 16, "n_layers": 2, "n_heads": 2, "ffn_dim": 24, "max_seq_len": 16}
 TINY = [*(f"--model.{key}={value}" for key, value in SHAPE.items()), "--data.tokenizer=byte", "--train.batch_size=6"]
@@ -92,34 +94,19 @@ def test_what_is_measured_is_what_trains(comm, text_file, tmp_path, strategy):
 
 
 @pytest.mark.mpirun
-@pytest.mark.parametrize("strategy", ["local", "deterministic"])
-def test_other_strategies(scaling, tmp_path, strategy):
-    how = [f"--parallel.strategy={strategy}", *["--parallel.local_steps=4"] * (strategy == "local")]
-    result = scaling(*FAST, "--mode=strong", "--points=2x1", "--repeats=1", *how, "--out=report").wait()
-    assert result.returncode == 0, result.stdout + result.stderr
-    report = json.loads((tmp_path / "report/scaling.json").read_text())
-    (series,) = report["series"]
-    assert series["losses"]["equal"] is (None if strategy == "local" else True)
-    if strategy == "local":
-        for measured in report["runs"]:
-            assert measured["steps"] % 4 == 0
-            assert (len(measured["losses"]) - measured["steps"]) % 4 == 0
-        two = next(p for p in series["points"] if p["ranks"] == 2)
-        # A meeting every fourth step sends a quarter of what one would in each.
-        assert 0 < two["bytes_sent"] < 4 * report["parameters"]
-
-
-@pytest.mark.mpirun
 def test_ctrl_c_reports_what_there_is_and_leaves_no_job(scaling, tmp_path):
-    job = scaling("--seconds=0.02", "--steps=2", "--repeats=1000", "--points=1x1,2x1", "--mode=strong", "--out=report")
+    how = ["--seconds=0.02", "--steps=2", "--repeats=1000", "--parallel.strategy=deterministic", "--out=report"]
+    job = scaling("--points=1x1,2x1", "--mode=strong", *how)
     for line in job.process.stdout:
         if line.startswith("round 2"):
             break
     job.process.send_signal(signal.SIGINT)
     result = job.wait()
     assert (result.returncode, result.stderr) == (130, "interrupted\n")
-    assert "an interrupted measurement" in result.stdout
-    assert json.loads((tmp_path / "report/scaling.json").read_text())["series"][0]["points"]
+    assert "warning: the measurement was interrupted" in result.stdout
+    (series,) = json.loads((tmp_path / "report/scaling.json").read_text())["series"]
+    assert series["points"]
+    assert series["losses"]["equal"] is True
     assert jobs(tmp_path) == []
 
 
@@ -137,7 +124,8 @@ def test_ctrl_c_before_the_first_run_leaves_nothing(scaling, tmp_path):
 
 @pytest.mark.mpirun
 def test_a_killed_job_is_a_point_that_is_missing(scaling, tmp_path):
-    job = scaling("--seconds=0.5", "--steps=2", "--repeats=2", "--points=1x1,2x1", "--mode=strong", "--out=report")
+    how = ["--seconds=0.02", "--steps=2", "--repeats=2", "--parallel.strategy=local", "--parallel.local_steps=4"]
+    job = scaling(*how, "--points=1x1,2x1", "--mode=strong", "--out=report")
     for line in job.process.stdout:
         if line.startswith("round 1 of 2: 2x1"):  # 1x2 is next
             break
@@ -149,21 +137,27 @@ def test_a_killed_job_is_a_point_that_is_missing(scaling, tmp_path):
     assert result.stderr.startswith("error: the report is not complete: 1x2: ")
     report = json.loads((tmp_path / "report/scaling.json").read_text())
     assert list(report["failures"]) == ["1x2"]
-    by_point = {p["point"]: p["runs"] for p in report["series"][0]["points"]}
-    assert by_point == {"1x1": 2, "2x1": 2}
+    (series,) = report["series"]
+    assert {p["point"]: p["runs"] for p in series["points"]} == {"1x1": 2, "2x1": 2}
     assert report["warnings"][0].startswith("1x2 failed and is missing")
+    # And local steps were measured in whole rounds, of which each sends a quarter of what it would in each step.
+    assert series["losses"]["equal"] is None
+    for measured in report["runs"]:
+        assert measured["steps"] % 4 == 0
+        assert (len(measured["losses"]) - measured["steps"]) % 4 == 0
+    two = next(p for p in series["points"] if p["ranks"] == 2)
+    assert 0 < two["bytes_sent"] < 4 * report["parameters"]
 
 
-@pytest.mark.mpirun
 def test_set_beside_an_older_report(scaling, tmp_path):
+    old = tmp_path / "old.json"
+    old.write_text(json.dumps(asdict(synthetic.report())))
     arguments = [*FAST, "--points=1x1", "--mode=strong", "--repeats=1"]
-    assert scaling(*arguments).wait().returncode == 0
-    old = tmp_path / "runs/scaling-001/scaling.json"
     result = scaling(*arguments, "--compare", str(old)).wait()
     assert result.returncode == 0, result.stderr
     assert "two reports side by side" in result.stdout
-    assert "two reports side by side" in (tmp_path / "runs/scaling-002/report.html").read_text()
-    result = scaling("--compare", str(old), str(tmp_path / "runs/scaling-002"), "--out=both").wait()
+    assert "two reports side by side" in (tmp_path / "runs/scaling-001/report.html").read_text()
+    result = scaling("--compare", str(old), str(tmp_path / "runs/scaling-001"), "--out=both").wait()
     assert result.returncode == 0, result.stderr
     assert "strong 1x1" in result.stdout
     assert "round 1" not in result.stdout

@@ -1,7 +1,11 @@
+from functools import partial
+
 import numpy as np
 import pytest
 
-from dist_llm.scalability.analysis import amdahl, gustafson, karp_flatt
+from dist_llm.scalability.analysis import karp_flatt, serial_share
+
+amdahl, gustafson = partial(serial_share, "Amdahl"), partial(serial_share, "Gustafson")
 
 CORES = [2, 4, 8, 16]
 

@@ -1,11 +1,12 @@
 import pytest
 
 from dist_llm.parallel.strategy import Traffic
-from dist_llm.scalability.performance_model import ALGORITHMS, CostModel, Sample, coefficients, fit, fit_best
+from dist_llm.scalability.job import Timings
+from dist_llm.scalability.performance_model import ALGORITHMS, CostModel, Sample, calibrate, coefficients, fit
 
 A, B, G = 5e-6, 2e-10, 5e-11
 SIZES = (1 << 10, 1 << 14, 1 << 18, 1 << 23)
-ALL_REDUCE, STARTED = Traffic("all-reduce", 1 << 20), Traffic("started all-reduce", 1 << 19, 2, overlaps=True)
+ALL_REDUCE, STARTED = Traffic("all-reduce", 1 << 20), Traffic("nonblocking all-reduce", 1 << 19, 2, overlaps=True)
 
 
 def samples(algorithm: str, ranks: tuple[int, ...]) -> list[Sample]:
@@ -36,21 +37,39 @@ def test_known_constants_are_found_again(algorithm):
     assert max(abs(sample.error) for sample in fitted) < 1e-9
 
 
+def timings(algorithm: str, ranks: tuple[int, ...], mpi: str = "Open MPI 5") -> dict[int, Timings]:
+    model = CostModel(algorithm, A, B, G)
+    return {p: Timings(list(SIZES), [model.seconds(p, n) for n in SIZES], G, mpi) for p in ranks}
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_of_several_the_algorithm_that_fits_is_chosen(algorithm):
-    model, _ = fit_best(samples(algorithm, (2, 4, 8)), ALL_REDUCE, G, ring_is_set=True)
-    assert model.algorithm == algorithm
+    model, _, why = calibrate(timings(algorithm, (2, 4, 8)), ALL_REDUCE)
+    assert (model.algorithm, why) == (algorithm, "fits best")
     assert model.shares_link == (algorithm != "ring")
-    model, _ = fit_best(samples(algorithm, (2, 4, 8)), STARTED, G, ring_is_set=False)
+    model, _, _ = calibrate(timings(algorithm, (2, 4, 8), "MPICH 4"), STARTED)
     assert model.algorithm == algorithm
+
+
+def test_two_ranks_cannot_tell_two_algorithms():
+    _, fitted, why = calibrate(timings("Rabenseifner", (2,)), ALL_REDUCE)
+    assert why == "fits best; two ranks cannot tell ring from Rabenseifner"
+    assert max(abs(sample.error) for sample in fitted) < 1e-9
 
 
 def test_what_is_known_is_not_guessed():
-    model, fitted = fit_best(samples("recursive doubling", (2, 4, 8)), STARTED, G, ring_is_set=True)
-    assert model.algorithm == "ring"
+    model, fitted, why = calibrate(timings("recursive doubling", (2, 4, 8)), STARTED)
+    assert (model.algorithm, why) == ("ring", "which dist_llm has Open MPI use")
     assert max(abs(sample.error) for sample in fitted) > 0.05  # and its misfit is told
-    exchange, _ = fit_best(samples("ring", (2, 4)), Traffic("all-to-all, all-gather", 1 << 20), G, ring_is_set=True)
+    exchange, _, why = calibrate(timings("ring", (2, 4)), Traffic("all-to-all, all-gather", 1 << 20))
     assert (exchange.algorithm, exchange.shares_link) == ("ring", True)
+    assert why == "of which the operation's cost has the form"
+
+
+def test_one_rank_has_nothing_to_calibrate():
+    model, fitted, why = calibrate({1: Timings([4], [1e-6], G, "")}, ALL_REDUCE)
+    assert (model, fitted) == (CostModel("ring", 0.0, 0.0, G), [])
+    assert why.startswith("assumed")
 
 
 def test_no_constant_is_negative():

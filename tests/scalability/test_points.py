@@ -1,7 +1,7 @@
 import pytest
 
 from dist_llm.errors import UserError
-from dist_llm.scalability.points import Point, default_points, make_series, parse_points, with_baselines
+from dist_llm.scalability.points import Point, choose_points, make_series, parse_points
 
 
 def names(points) -> str:
@@ -13,16 +13,16 @@ def names(points) -> str:
     [
         (1, "1x1"),
         (2, "1x1 2x1 1x2"),
-        (6, "1x1 2x1 4x1 6x1 3x2 2x3 1x6"),
-        (8, "1x1 2x1 4x1 8x1 4x2 2x4 1x8"),
+        (6, "1x1 2x1 1x2 4x1 1x4 6x1 3x2 2x3 1x6"),
+        (8, "1x1 2x1 1x2 4x1 1x4 8x1 4x2 2x4 1x8"),
     ],
 )
 def test_default_points(cores, expected):
-    assert names(default_points(cores)) == expected
+    assert names(choose_points(None, cores)) == expected
 
 
 def test_each_number_of_cores_gets_its_process_of_threads():
-    assert names(with_baselines(parse_points("4x2, 3x1,1x1"))) == "1x1 3x1 1x3 4x2 1x8"
+    assert names(choose_points("4x2, 3x1,1x1", 2)) == "1x1 3x1 1x3 4x2 1x8"
 
 
 @pytest.mark.parametrize("text", ["", "2", "2x", "0x1", "1x1,", "2x1;1x1", "-1x2", "1x1x1"])
@@ -32,9 +32,9 @@ def test_what_is_no_point(text):
 
 
 def test_batches_and_what_is_left_out():
-    points = default_points(8)
+    points = choose_points(None, 8)
     strong, weak = make_series("strong", points, 4), make_series("weak", points, 4)
-    assert names(strong.points) == "1x1 2x1 4x1 4x2 2x4 1x8"
+    assert names(strong.points) == "1x1 2x1 1x2 4x1 1x4 4x2 2x4 1x8"
     assert names(strong.left_out) == "8x1"
     assert {strong.batch_size(p) for p in strong.points} == {4}
     assert names(weak.points) == names(points)

@@ -11,7 +11,7 @@ from dist_llm.scalability.projection import EFFICIENT, Cluster, Network, parse_n
 # 50 ms a sequence, two thirds of it backward; 10 ms a step; 1 MB of parameters, the link 1 MB in 10 ms.
 WORK = Work(sequence_s=0.05, fixed_s=0.01, backward_share=2 / 3, micro_batch_size=3)
 BLOCKING = Traffic("all-reduce", 1_000_000)
-BUCKETS = Traffic("started all-reduce", 100_000, messages=10, overlaps=True)
+BUCKETS = Traffic("nonblocking all-reduce", 100_000, messages=10, overlaps=True)
 HERE = CostModel("ring", 1e-6, 1e-10, 0.0)
 NETWORK = Network(latency_us=100, gbit_s=0.8)
 

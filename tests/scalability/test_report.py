@@ -3,6 +3,7 @@ import io
 import json
 import re
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -61,7 +62,9 @@ def test_what_the_machine_itself_does_to_the_figures():
         MACHINE, busy_before=[0.9, 0.1, 0.0, 0.0], frequency_governor="powersave",
         others_before=[OtherProcess("stress", 1, 0.9)],
     )  # fmt: skip
-    busy, governor, peak = warnings(made.series, {}, busy_machine, [made.peaks[0], Peak(95.0, 190.0, 4)])
+    study = SimpleNamespace(interrupted=True, failures={}, peaks=[made.peaks[0], Peak(95.0, 190.0, 4)])
+    interrupted, busy, governor, peak = warnings(study, made.series, busy_machine)
+    assert interrupted == "the measurement was interrupted: its last round is not complete"
     assert (
         busy
         == "before the first run the cores were 25 % busy with stress (0.9 cores): end other work and measure again"
@@ -226,7 +229,7 @@ def test_nothing_is_projected_from_nothing():
     assert report([]).communication is None
     alone = study(runs({"1x1": 1.0}), points="1x1")
     alone.timings.clear()
-    assert alone.traffic.operation == "started all-reduce"
+    assert alone.traffic.operation == "nonblocking all-reduce"
 
 
 def test_csv_is_rectangular():
