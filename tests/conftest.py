@@ -8,9 +8,11 @@ starting real processes, with a time limit and nothing left behind.
 import functools
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +22,7 @@ import pytest
 from dist_llm.measuring.jobs import choose_launcher
 from dist_llm.parallel.comm import Comm, SerialComm
 from dist_llm.parallel.launcher import LAUNCHER_RANKS, connect, from_launcher
+from dist_llm.training.progress import terminal_columns
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT_S = 120
@@ -41,6 +44,21 @@ all_ranks = functools.cache(connect)  # to connect once more would be collective
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, lambda *_: None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each rank but the first a temporary folder of its own: pytest's are numbered, and cleared away by all."""
+    if from_launcher(LAUNCHER_RANKS) is not None and not terminal_columns():
+        config.option.color = "no"  # Open MPI gives ranks a terminal even where there is none
+    if RANK:
+        config.option.basetemp = tempfile.mkdtemp(prefix=f"rank-{RANK}-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove it."""
+    if RANK:
+        shutil.rmtree(config.option.basetemp, ignore_errors=True)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,6 +1,7 @@
 """JAX's model and optimizer are ours: the baseline does the same work."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,6 @@ from dist_llm.model.llama import Llama
 from dist_llm.optim.adamw import AdamW
 from dist_llm.optim.clip import clip_, global_norm
 from dist_llm.seeding import generator
-
-jax = pytest.importorskip("jax")
 
 SMALL = {"dim": 16, "n_layers": 2, "n_heads": 4, "ffn_dim": 24, "max_seq_len": 12, "vocab_size": 30, "init_std": 0.3}
 # An eps so large that AdamW does not blow up the rounding of gradients near 0.
@@ -35,17 +34,18 @@ print(turn().amount)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def two_devices() -> Iterator[None]:
-    """Start JAX on two devices, without a lasting change of the environment."""
+def jax() -> Iterator[Any]:
+    """JAX on two devices, without a lasting change of the environment."""
+    jax = pytest.importorskip("jax")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_PLATFORMS", "cpu")
         patch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
         assert jax.device_count() == 2
-        yield
+        yield jax
 
 
 @pytest.mark.parametrize(("n_kv_heads", "tied"), [(4, True), (2, False)])
-def test_loss_and_gradient_of_every_tensor(n_kv_heads, tied):
+def test_loss_and_gradient_of_every_tensor(jax, n_kv_heads, tied):
     config = Config().replace({"model": SMALL | {"n_kv_heads": n_kv_heads, "tie_embeddings": tied}}).model
     model = Llama(config, 30)
     rng = generator(5, "weights")
@@ -94,7 +94,7 @@ def test_steps_are_ours_whatever_the_way(way, grad_clip):
                 )
 
 
-def test_a_turn_and_not_a_word_from_jax(run):
+def test_a_turn_and_not_a_word_from_jax(jax, run):
     result = run(0, "-c", TASK)
     assert (result.returncode, result.stderr) == (0, "")
     setup, amount = result.stdout.splitlines()

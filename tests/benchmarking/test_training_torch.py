@@ -2,10 +2,9 @@ import pytest
 
 from dist_llm.config import ModelConfig
 
-torch = pytest.importorskip("torch")
-
 
 def test_rotary_tables_change_nothing():
+    torch = pytest.importorskip("torch")
     from dist_llm.baselines.torch_llama import RotaryTables, apply_rope
 
     config = ModelConfig(dim=24, n_heads=3, max_seq_len=9)

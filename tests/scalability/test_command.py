@@ -90,7 +90,8 @@ def test_what_is_measured_is_what_trains(comm, text_file, tmp_path, strategy):
         assert sum(rank.seconds.values()) == pytest.approx(rank.total_s)
         assert rank.seconds["compute"] > rank.backward_s > 0
         assert (rank.bytes_sent > 0) == (comm.size > 1)
-        assert (rank.seconds["communication"] + rank.seconds["imbalance"] > 0) == (comm.size > 1)
+        waited_s = rank.seconds["communication"] + rank.seconds["imbalance"]
+        assert waited_s > 0 if comm.size > 1 else waited_s < 0.1 * rank.total_s
 
 
 @pytest.mark.mpirun
