@@ -41,7 +41,7 @@ def whole_file(path: Path, writer: str = "") -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_folder(path: Path, writer: str = "") -> Iterator[Path]:
-    """Give an empty folder to write files into, which then becomes `path`, where nothing may be; as `whole_file`.
+    """Give an empty folder to write files into, which then becomes `path`; nothing may be there yet.
 
     What a killed writer of the same name has left behind is removed first.
     """
@@ -59,7 +59,7 @@ def whole_folder(path: Path, writer: str = "") -> Iterator[Path]:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder, of which no half is ever seen under its name."""
+    """Remove a folder; whoever looks sees all of it or none of it under its name."""
     shutil.rmtree(path.rename(_temporary(path, "")))
 
 

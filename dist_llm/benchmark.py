@@ -15,9 +15,9 @@ from pathlib import Path
 
 from dist_llm.atomic import write_bytes, write_text
 from dist_llm.benchmarking.bar_chart import draw
-from dist_llm.benchmarking.benchmark import benchmark, check
 from dist_llm.benchmarking.contestants import choose, contestants
 from dist_llm.benchmarking.results import text
+from dist_llm.benchmarking.rounds import benchmark, check
 from dist_llm.command_line import CommandLine, settings, whole_number
 from dist_llm.config import Config
 from dist_llm.errors import UserError

@@ -23,9 +23,9 @@ class CommandLine(argparse.ArgumentParser):
     Parameters
     ----------
     command : str
-        As in ``python -m dist_llm.<command>``.
+        Name of the command, as in ``python -m dist_llm.<command>``.
     docstring : str or None
-        Of the command's module: what it does, and examples; with it begins the help.
+        Docstring of the command's module, with which the help begins: what it does, and examples.
     sections : sequence of str
         The configuration sections whose fields are options here, as ``--section.key VALUE``.
     """
@@ -103,7 +103,7 @@ def settings(arguments: argparse.Namespace) -> Settings:
 
 
 def whole_number(least: int) -> Callable[[str], int]:
-    """Return a type for `add_argument`: whole numbers from `least` on."""
+    """Return a parser of whole numbers from `least` on: a type for `add_argument`."""
 
     def parse(text: str) -> int:
         if not text.isdigit() or int(text) < least:
@@ -114,7 +114,7 @@ def whole_number(least: int) -> Callable[[str], int]:
 
 
 def seconds(text: str) -> float:
-    """Is a type for `add_argument`: a number of seconds."""
+    """Parse a number of seconds: a type for `add_argument`."""
     try:
         value = float(text)
     except ValueError:

@@ -59,7 +59,9 @@ class DataConfig:
     path: str | None = option(None, "your own text instead: a UTF-8 file, or a folder of them (each file one document)")
     tokenizer: str = option("bpe", "bytes, characters, or a byte-level BPE trained here", ("byte", "char", "bpe"))
     vocab_size: int = option(512, "size the BPE vocabulary is trained to", positive=True)
-    val_fraction: float = option(0.1, "share of the text that is held out for validation", positive=True, below_1=True)
+    val_fraction: float = option(
+        0.1, "fraction of the text that is held out for validation", positive=True, below_1=True
+    )
     shards: str | None = option(None, "folder of prepared token shards; none: one inside cache_dir, made when missing")
     cache_dir: str = option("~/.cache/dist_llm", "where downloads and prepared shards are kept")
 
@@ -73,7 +75,7 @@ class OptimConfig:
     schedule: str = option("cosine", "what follows the linear warm-up", ("cosine", "wsd", "constant"))
     warmup_steps: int = option(30, "steps of linear warm-up from 0")
     decay_fraction: float = option(
-        0.2, "wsd: the share of max_steps, at the end, over which lr falls to min_lr", positive=True
+        0.2, "wsd: the fraction of max_steps, at the end, over which lr falls to min_lr", positive=True
     )
     beta1: float = option(0.9, "AdamW: decay of the first moment", below_1=True)
     beta2: float = option(0.95, "AdamW: decay of the second moment", below_1=True)
@@ -135,7 +137,7 @@ class LogConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """All sections; `config.toml` of a run is exactly this."""
+    """All sections; a run's `config.toml` holds exactly these."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)

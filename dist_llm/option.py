@@ -13,7 +13,7 @@ MAX_NUMBER = 1e300  # beyond it are infinity, and numbers no setting can mean
 def option(
     default: Any, help: str, choices: tuple[str, ...] = (), *, positive: bool = False, below_1: bool = False
 ) -> Any:
-    """Declare a field: its meaning, and the values it may take. A number is finite and not negative at the least."""
+    """Declare a field: its meaning, and the values it may take. Numbers are always finite and not negative."""
     metadata = {"help": help, "choices": choices, "positive": positive, "below_1": below_1}
     return field(default=default, metadata=metadata)
 

@@ -24,7 +24,7 @@ def partition(n: int, world_size: int, boundaries: Sequence[int] | None = None) 
     Parameters
     ----------
     boundaries : sequence of int, optional
-        Where items may be cut; each cut goes to the nearest of them. Anywhere unless told.
+        Offsets at which items may be cut; each cut goes to the nearest of them. By default they may be cut anywhere.
     """
     shards = [shard(n, rank, world_size) for rank in range(world_size)]
     if boundaries is None:

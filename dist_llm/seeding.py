@@ -17,9 +17,9 @@ def generator(seed: int, purpose: str, *indices: int) -> np.random.Generator:
     seed : int
         The run's seed, `train.seed`.
     purpose : str
-        What the numbers are for, e.g. ``"epoch"``; two purposes never share a stream.
+        Purpose of the numbers, e.g. ``"epoch"``; two purposes never share a stream.
     *indices : int
-        Where in the run: a step, an epoch, a sequence.
+        Place in the run: a step, an epoch, a sequence.
 
     Returns
     -------

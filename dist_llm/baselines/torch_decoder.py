@@ -18,7 +18,7 @@ class TorchDecoder:
     ----------
     llama : TorchLlama
     freqs_cis : ndarray of shape (max_seq_len, Dh / 2)
-        By which each pair is turned at each position, complex.
+        Complex number by which each pair is turned at each position.
     """
 
     def __init__(self, llama: TorchLlama, freqs_cis: np.ndarray) -> None:

@@ -30,8 +30,10 @@ class Team:
 
     def __init__(self, contestant: Contestant, config: Config, steps: int, folder: Path) -> None:
         self.contestant, self.setup = contestant, ""
-        self._socket, self._log, meeting = (folder / f"{contestant.name}.{end}" for end in ("socket", "log", "meeting"))
-        self._job = Job(config, steps, contestant.processes, contestant.threads, str(meeting))
+        self._socket, self._log, rendezvous = (
+            folder / f"{contestant.name}.{end}" for end in ("socket", "log", "rendezvous")
+        )
+        self._job = Job(config, steps, contestant.processes, contestant.threads, str(rendezvous))
         self._started: list[subprocess.Popen[str]] = []
         self._connections: list[Connection[Any, Any]] = []
 

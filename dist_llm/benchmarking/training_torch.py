@@ -73,7 +73,7 @@ class _Baseline:
             self._loss = torch.compile(self._loss, dynamic=False)
         elif variant == "ddp":
             torch.distributed.init_process_group(
-                "gloo", init_method=f"file://{job.meeting}", rank=job.rank, world_size=job.processes
+                "gloo", init_method=f"file://{job.rendezvous}", rank=job.rank, world_size=job.processes
             )
             self._loss = torch.nn.parallel.DistributedDataParallel(self._loss, gradient_as_bucket_view=True)
             self._no_sync = self._loss.no_sync

@@ -27,7 +27,7 @@ class Job:
     steps: int  # training steps in a turn
     processes: int
     threads: int  # in each process
-    meeting: str  # a file that does not exist yet, by which the processes can find each other
+    rendezvous: str  # a file that does not exist yet, by which the processes can find each other
     rank: int = 0  # which of the processes this is
     comm: Comm = field(default_factory=SerialComm)  # between them, if mpirun has started them
 

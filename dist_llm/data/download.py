@@ -59,9 +59,9 @@ def download(url: str, path: Path, sha256: str, size: int, progress: bool = Fals
     Parameters
     ----------
     url : str
-        Where it is.
+        Address of the file.
     path : Path
-        Where it goes; the folder is made.
+        Path it is written to; its folder is made.
     sha256 : str
         Hexadecimal digest of its content.
     size : int

@@ -23,7 +23,7 @@ from dist_llm.seeding import generator
 
 
 class Tokens(Protocol):
-    """What is read from: `TokenShards`, or anything with a length, a slice, a fingerprint and the bytes of its text."""
+    """A sequence of tokens, such as `TokenShards`: it has a length, a fingerprint and the size of its text in bytes."""
 
     fingerprint: str
     n_bytes: int
@@ -73,7 +73,7 @@ class Loader:
     seq_len : int
         Tokens predicted in a sequence.
     seed : int
-        Of the order of the sequences.
+        Seed of the order of the sequences.
 
     Attributes
     ----------

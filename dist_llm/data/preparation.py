@@ -33,7 +33,7 @@ class Data(NamedTuple):
     Attributes
     ----------
     tokenizer : Tokenizer
-        What the tokens mean.
+        Tokenizer that made the tokens.
     train, val : Tokens
         The two splits; of a folder, `TokenShards`.
     """

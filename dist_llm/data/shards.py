@@ -123,9 +123,9 @@ class TokenShards:
     n_bytes : int
         Bytes of text that the tokens stand for: what bits per byte are counted against.
     tokenizer_fingerprint : str
-        Of the tokenizer that made them, in hex.
+        Fingerprint of the tokenizer that made them, in hex.
     fingerprint : str
-        Of the tokens themselves, in hex, from the checksums in the headers.
+        Fingerprint of the tokens themselves, in hex, from the checksums in the headers.
 
     Raises
     ------

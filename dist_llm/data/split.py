@@ -11,7 +11,7 @@ from fractions import Fraction
 
 
 def split_documents(documents: Sequence[str], val_fraction: float) -> tuple[list[str], list[str]]:
-    """Hold out an exact share of the characters.
+    """Hold out an exact fraction of the characters.
 
     Documents go to validation in the order of the SHA-256 of their text. The one on the border is cut: its
     head is trained on, its tail validated. A corpus of one document is thus cut once.
@@ -19,9 +19,9 @@ def split_documents(documents: Sequence[str], val_fraction: float) -> tuple[list
     Parameters
     ----------
     documents : sequence of str
-        Of documents that differ at most in white space around them, only the first stays.
+        Documents; of those that differ at most in white space around them, only the first stays.
     val_fraction : float
-        Share of the characters for validation, in [0, 1).
+        Fraction of the characters for validation, in [0, 1).
 
     Returns
     -------
@@ -34,7 +34,7 @@ def split_documents(documents: Sequence[str], val_fraction: float) -> tuple[list
         first_of.setdefault(text.strip(), text)
     unique = list(first_of.values())
     n_characters = sum(map(len, unique))
-    # In binary 1 - 0.9 is a little less than 0.1, and that share of ten characters would round down to none;
+    # In binary 1 - 0.9 is a little less than 0.1, and that fraction of ten characters would round down to none;
     # the fraction of the decimal digits that the user wrote is exact.
     wanted = n_characters - int(n_characters * (1 - Fraction(str(val_fraction))))
 

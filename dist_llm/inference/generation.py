@@ -11,7 +11,7 @@ from dist_llm.text import Tokenizer
 
 
 def prompt_tokens(tokenizer: Tokenizer, prompt: str) -> np.ndarray:
-    """Return the tokens of a prompt, int (n,); for an empty one, a token that a text can start after.
+    """Return the tokens of a prompt, int (n,); for an empty one, a token that a text can follow.
 
     Raises
     ------

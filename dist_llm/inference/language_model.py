@@ -20,16 +20,16 @@ from dist_llm.text import Tokenizer
 
 @dataclass(repr=False)
 class LanguageModel:
-    """What `dist_llm.load` returns.
+    """A trained model and its tokenizer; `dist_llm.load` returns one.
 
     Attributes
     ----------
     model : Llama
     tokenizer : Tokenizer
     config : Config
-        That it was trained with.
+        Configuration it was trained with.
     state : dict, optional
-        Of its checkpoint: ``step``, ``val_loss``, ...
+        State of its checkpoint: ``step``, ``val_loss``, ...
     """
 
     model: Llama
@@ -74,7 +74,7 @@ class LanguageModel:
         return prompt + self.tokenizer.decode(list(self.sample(prompt, max_tokens, sampler, seed)))
 
     def score(self, text: str) -> Evaluation:
-        """Return how well the model predicts a text: all of its tokens, or all but the first if texts have no mark.
+        """Return how well the model predicts a text: all tokens, or without an end-of-text token, all but the first.
 
         Raises
         ------

@@ -29,7 +29,7 @@ class Attention:
     Parameters
     ----------
     freqs_cis : complex ndarray of shape (max_seq_len, Dh / 2)
-        Of `rope.precompute_freqs_cis`.
+        Table of rotations, from `rope.precompute_freqs_cis`.
     out_std : float
         Initial standard deviation of o_proj, which writes into the residual stream.
     """

@@ -49,7 +49,7 @@ def silu_multiply_backward(dh: np.ndarray, cache: Cache) -> tuple[np.ndarray, np
 
 
 def softmax_cross_entropy_(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Cross-entropy of each row's softmax, summed over rows; freqs_cis `logits` into its own gradient, in place.
+    """Cross-entropy of each row's softmax, summed over rows; it turns `logits` into their own gradient, in place.
 
     With p = softmax(z) the loss is sum_n -log p[n, target_n], and its gradient is simply p - onehot(target).
 

@@ -8,7 +8,7 @@ Layer = TypeVar("Layer")
 
 
 class Observe(Protocol):
-    """Is shown every layer as the model is built, and returns what stands in its place: the layer, or a wrapper."""
+    """A function that is called with every layer as the model is built, and returns the layer itself or a wrapper."""
 
     def __call__(self, phase: str, layer: Layer) -> Layer:
         """Return what stands in the place of `layer`, which does this phase of the work, such as ``attention``."""

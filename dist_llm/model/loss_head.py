@@ -1,7 +1,7 @@
 """Output projection, softmax and cross-entropy in one, a chunk of rows at a time.
 
 The (N, V) logits are by far the largest activation of a small model with a large vocabulary (256 tokens x 32k words
-are 32 MB). Only a chunk of them exists at any time: the forward pass freqs_cis a chunk into its own gradient in place,
+are 32 MB). Only a chunk of them exists at any time: the forward pass turns a chunk into its own gradient in place,
 and keeps it if it is the only one; otherwise the backward pass computes each chunk again.
 """
 

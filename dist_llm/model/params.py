@@ -24,7 +24,7 @@ class Param:
         Hugging Face's name of the tensor in a Llama.
     shape : tuple of int
     offset : int
-        Where it starts in the flat buffers.
+        Offset of its first element in the flat buffers.
     role : str
         One of ROLES.
     init_std : float or None

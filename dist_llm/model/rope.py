@@ -15,7 +15,7 @@ def precompute_freqs_cis(max_seq_len: int, head_dim: int, theta: float, dtype: n
     Parameters
     ----------
     dtype : dtype
-        Of the model; the table is complex of the same precision, computed in double.
+        Precision of the model; the table is complex of the same precision, and computed in double.
     """
     frequencies = theta ** (-np.arange(0, head_dim, 2) / head_dim)
     angles = np.outer(np.arange(max_seq_len), frequencies)

@@ -27,7 +27,7 @@ class AdamW:
     params : ParamStore
     config : OptimConfig
     sharding : Sharding, optional
-        The part of the parameters to update, and the home of the moments; all of them unless told.
+        Shard of the parameters to update, which also holds the moments; by default all of them.
     roles : collection of str
         Update the parameters of these roles only.
 
@@ -102,7 +102,7 @@ class AdamW:
         return state
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from what `state_dict` returned, which rank 0 has; collective."""
+        """Restore what `state_dict` returned, given on rank 0; collective."""
         steps = np.array(state.get("steps", [0]))
         self.sharding.bcast_(steps)
         self.steps = int(steps[0])

@@ -31,12 +31,12 @@ class Optimizer(Protocol):
         ...
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from what `state_dict` returned, which rank 0 has; collective."""
+        """Restore what `state_dict` returned, given on rank 0; collective."""
         ...
 
 
 class OptimizerOfRoles(Optimizer, Protocol):
-    """One that can be registered: it updates the parameters of some roles; see `AdamW`."""
+    """An optimizer that can be registered: it updates the parameters of some roles; see `AdamW`."""
 
     def __init__(
         self, params: ParamStore, config: OptimConfig, sharding: Sharding | None, roles: Collection[str]
@@ -84,7 +84,7 @@ def boundaries(params: ParamStore) -> list[int] | None:
 
 
 def make_optimizer(params: ParamStore, config: OptimConfig, sharding: Sharding | None = None) -> Optimizer:
-    """Return what updates all parameters: one optimizer, or several side by side."""
+    """Return the optimizer of all parameters: a single one, or several side by side."""
     roles_of: dict[type[OptimizerOfRoles], list[str]] = {}
     for role, optimizer in OPTIMIZERS.items():
         roles_of.setdefault(optimizer, []).append(role)

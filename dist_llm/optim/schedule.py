@@ -13,7 +13,7 @@ def learning_rate(step: int, max_steps: int, config: OptimConfig) -> float:
     step : int
         From 0 to ``max_steps - 1``.
     max_steps : int
-        Where the decay ends.
+        Step at which the decay ends.
 
     Notes
     -----

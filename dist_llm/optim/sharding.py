@@ -1,7 +1,7 @@
-"""Which part of the flat buffers an optimizer updates, and where it keeps its state.
+"""Which shard of the flat buffers an optimizer updates, and where it keeps its state.
 
-An optimizer knows nothing of ranks. It asks a `Sharding` for the arrays of its state, and for bringing the parts of
-them together: `Unsharded` does that in one process, and a strategy of `dist_llm.parallel` among ranks.
+An optimizer knows nothing of ranks. It asks a `Sharding` for the arrays of its state, and for joining
+them: `Unsharded` does that in one process, and a strategy of `dist_llm.parallel` among ranks.
 """
 
 from typing import Protocol
@@ -10,12 +10,12 @@ import numpy as np
 
 
 class Sharding(Protocol):
-    """What an optimizer needs to know of its shard.
+    """What an optimizer needs to know about its shard.
 
     Attributes
     ----------
     shard : slice
-        The part of the flat buffers that it updates.
+        Slice of the flat buffers that it updates.
     """
 
     shard: slice
@@ -29,11 +29,11 @@ class Sharding(Protocol):
         ...
 
     def scatter(self, whole: np.ndarray | None, state: np.ndarray) -> None:
-        """Fill the state of this shard from that of all, which rank 0 has; collective."""
+        """Fill the state of this shard from that of all shards, given on rank 0; collective."""
         ...
 
     def bcast_(self, array: np.ndarray) -> None:
-        """Replace state that all shards have alike by that of rank 0; collective."""
+        """Replace an array that is the same for all shards, such as a count of steps, by rank 0's; collective."""
         ...
 
 

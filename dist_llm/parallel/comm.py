@@ -54,11 +54,11 @@ class Comm(ABC):
 
     @abstractmethod
     def allgatherv_(self, array: np.ndarray, shards: Sequence[slice]) -> None:
-        """Fill every shard of `array` with what the rank has there whose shard it is."""
+        """Fill each shard of `array` from the rank that owns it."""
 
     @abstractmethod
     def alltoallv(self, array: np.ndarray, shards: Sequence[slice]) -> np.ndarray:
-        """Return what all ranks have in this rank's shard: (size, length of the shard)."""
+        """Return this rank's shard of every rank's array, as rows: (size, length of the shard)."""
 
     @abstractmethod
     def gatherv(self, shard: np.ndarray, shards: Sequence[slice]) -> np.ndarray | None:
@@ -66,7 +66,7 @@ class Comm(ABC):
 
     @abstractmethod
     def scatterv(self, whole: np.ndarray | None, shard: np.ndarray, shards: Sequence[slice]) -> None:
-        """Fill `shard` from what rank 0 has as `whole`; it is None on the others."""
+        """Fill `shard` from rank 0's `whole`, which is None on the other ranks."""
 
     @abstractmethod
     def bcast_(self, array: np.ndarray) -> None:
@@ -113,7 +113,7 @@ class Comm(ABC):
 
 
 class Pending(Protocol):
-    """A reduction that goes on by itself, or rather whenever somebody looks."""
+    """A nonblocking all-reduce; it proceeds whenever it is tested or waited for."""
 
     def test(self) -> bool:
         """Let it proceed; return whether it has ended."""
@@ -125,7 +125,7 @@ class Pending(Protocol):
 
 
 class Done:
-    """A reduction that had nothing to do."""
+    """An all-reduce of one rank, which is done before it begins."""
 
     def test(self) -> bool:
         """Return True."""

@@ -75,7 +75,7 @@ class CompressedAllReduce:
     Attributes
     ----------
     remainder : ndarray of shape (size,)
-        What of this rank's arrays has not been sent yet; empty without error feedback.
+        Remainder of this rank's arrays that has not been sent yet; empty without error feedback.
     shard_remainder : ndarray
         The same of the sums of this rank's shard.
     """

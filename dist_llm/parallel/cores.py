@@ -25,7 +25,7 @@ def physical_cores(cpus: Iterable[int], root: Path = ROOT) -> tuple[tuple[int, .
     cpus : iterable of int
         In ascending order.
     root : Path
-        Where ``sys`` lies.
+        Folder that holds ``sys``.
     """
     cpus = tuple(cpus)
     cores: dict[str, list[int]] = {}
@@ -49,7 +49,7 @@ def cpu_quotas(root: Path = ROOT) -> dict[str, float]:
     Parameters
     ----------
     root : Path
-        Where ``proc`` and ``sys`` lie.
+        Folder that holds ``proc`` and ``sys``.
 
     Returns
     -------

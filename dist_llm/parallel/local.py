@@ -1,6 +1,6 @@
 """Local steps: DiLoCo (Douillard et al. 2023, arXiv 2311.08105). Ranks train by themselves and meet every H steps.
 
-Each rank takes H inner steps of its own AdamW on its own share of the data. Then the ranks average by how much their
+Each rank takes H inner steps of its own AdamW on its own shard of the data. Then the ranks average by how much their
 parameters have changed, take that average for a gradient, and make one outer step of Nesterov momentum with it:
 
     delta = mean over ranks of (start - parameters)

@@ -1,7 +1,7 @@
-"""Reduction in buckets, while the backward pass goes on.
+"""All-reduce in buckets, while the backward pass goes on.
 
 Parameters lie in forward order, so gradients become final from the tail of the flat buffer. As soon as a bucket of them
-is final on this rank, its all-reduce begins. MPI does nothing by itself, though: a started reduction proceeds only
+is final on this rank, its all-reduce begins. MPI does nothing by itself, though: a started all-reduce proceeds only
 while some call looks at it. A thread looks every half millisecond; NumPy's matrix products let it run beside them.
 
 All ranks start the same buckets in the same order, so the sums are those of `Blocking` up to the order in which the
@@ -36,7 +36,7 @@ class Overlapped(Strategy):
                 self._thread.start()
 
     def _time_blocking(self) -> float:
-        """Return the seconds of what there is to hide; collective."""
+        """Return the seconds of a blocking all-reduce, which are to be hidden; collective."""
         self.comm.allgather(None)  # all begin together
         start = time.perf_counter()
         self.comm.allreduce_(self.grad)
@@ -48,7 +48,7 @@ class Overlapped(Strategy):
         self._reduced_from = self.grad.size
 
     def on_grad_ready(self, offset: int) -> None:
-        """Begin the reductions of all whole buckets at or after `offset`, and at the end of what is left."""
+        """Begin the all-reduces of all whole buckets at or after `offset`, and at offset 0 that of the rest."""
         while self._reduced_from - offset >= self._bucket or (offset == 0 and self._reduced_from > 0):
             start = max(offset, self._reduced_from - self._bucket)
             with self._lock:

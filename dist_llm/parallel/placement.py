@@ -31,9 +31,9 @@ class Placement:
     quota : float or None
         The smallest CPU quota of the cgroups it is in.
     why : str
-        Where the number of threads comes from.
+        Origin of the number of threads.
     warning : str
-        What is wrong with the placement, and what to do; "" if it is good.
+        Fault of the placement, and what to do about it; "" if it is good.
     """
 
     host: str

@@ -24,7 +24,7 @@ class Entry:
     path : str
         ``module:class``, below `dist_llm.parallel`.
     summary : str
-        What it does, in a few words.
+        Description in a few words.
     reduce_dtypes : tuple of str
         The number formats it can send.
     """

@@ -32,7 +32,7 @@ class Traffic:
     operation : str
         ``all-reduce``; ``nonblocking all-reduce``; ``reduce-scatter, all-gather``; or ``all-to-all, all-gather``.
     message_bytes : int
-        What one operation sums up.
+        Bytes of the numbers that one operation sums up.
     messages : int
         Operations in a step.
     every_steps : int
@@ -49,7 +49,7 @@ class Traffic:
 
 
 class Strategy:
-    """What all strategies have in common; a collective constructor.
+    """Base of the strategies; making one is collective.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class Strategy:
     Attributes
     ----------
     shard : slice
-        What this rank's optimizer updates of the flat buffers.
+        Slice of the flat buffers that this rank's optimizer updates.
     norm_weight : float
         The ranks' squared norms of `grad[shard]`, so weighted, add up to that of the whole gradient.
     synchronous : bool
@@ -102,10 +102,10 @@ class Strategy:
         self.grad[...] = 0
 
     def micro_batch_done(self) -> None:
-        """Take notice that `grad` has grown by a micro-batch that is not the last."""
+        """Note that the gradient of another micro-batch, not the last, has been added to `grad`."""
 
     def on_grad_ready(self, offset: int) -> None:
-        """Take notice that every gradient of the step at or after `offset` is final on this rank."""
+        """Note that every gradient of this step at or after `offset` is final on this rank."""
 
     def reduce(self) -> None:
         """Make `grad[shard]` the sum over all ranks."""
@@ -130,17 +130,17 @@ class Strategy:
         return self._optimizer_state[name]
 
     def gather(self, state: np.ndarray) -> np.ndarray | None:
-        """Return what all ranks together have in an array of `new_state`, on rank 0; collective."""
+        """Return, on rank 0, the arrays of all ranks joined, given this rank's array of `new_state`; collective."""
         return state if self.comm.rank == 0 else None
 
     def scatter(self, whole: np.ndarray | None, state: np.ndarray) -> None:
-        """Fill an array of `new_state` from what `gather` once returned, which rank 0 has; collective."""
+        """Fill an array of `new_state` from what `gather` once returned, given on rank 0; collective."""
         if whole is not None:
             state[...] = whole
         self.comm.bcast_(state)
 
     def bcast_(self, array: np.ndarray) -> None:
-        """Replace a part of the optimizer's state that all ranks have alike by that of rank 0; collective."""
+        """Replace an array that is the same on all ranks, such as a count of steps, by rank 0's; collective."""
         self.comm.bcast_(array)
 
     def state_dict(self) -> State:
@@ -148,7 +148,7 @@ class Strategy:
         return {}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from what `state_dict` returned, which rank 0 has; collective."""
+        """Restore what `state_dict` returned, given on rank 0; collective."""
 
     def close(self) -> None:
         """End what runs beside the step."""
@@ -159,5 +159,5 @@ class Strategy:
         return Traffic("all-reduce", 4 * n_parameters)
 
     def _joined(self, array: np.ndarray) -> list[slice]:
-        """Return where each rank's array lies when all are joined; collective."""
+        """Return the slice of each rank's array in all of them joined; collective."""
         return consecutive(self.comm.allgather(array.size))

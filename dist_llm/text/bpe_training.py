@@ -36,7 +36,7 @@ def train_merges(texts: Iterable[str], vocab_size: int) -> list[tuple[int, int]]
     Parameters
     ----------
     texts : iterable of str
-        Of which the first TRAINING_CHARS characters are read.
+        The text to learn from; its first TRAINING_CHARS characters are read.
     vocab_size : int
         At least 257.
 

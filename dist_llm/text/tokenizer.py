@@ -40,7 +40,7 @@ class Tokenizer(ABC):
     kind : str
         The name it is chosen and saved by.
     token_bytes : list of bytes
-        What each id adds to the text, for counting bits per byte; a special token adds b"".
+        Bytes that each id adds to the text, for counting bits per byte; a special token adds b"".
     eot_id : int or None
         The special token END_OF_TEXT, which stands between documents; None if the vocabulary has none.
     """
@@ -144,7 +144,7 @@ class StreamDecoder:
         return self._utf8.decode(self._tokenizer.decode_bytes([token]))
 
     def flush(self) -> str:
-        """Return what an unfinished last character looks like, and be ready for another stream."""
+        """Return the text of an unfinished last character, and start afresh."""
         return self._utf8.decode(b"", final=True)
 
 

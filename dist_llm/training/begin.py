@@ -39,13 +39,13 @@ FIXED = (*(f"model.{key}" for key in SECTIONS["model"]), "train.seed", "train.ba
 
 
 class Opened(NamedTuple):
-    """A run folder that is held, so that no other process can write to it.
+    """A locked run folder: no other process can write to it.
 
     Attributes
     ----------
     folder : Path
     state : dict
-        As of `TrainStep.state_dict`; empty for a fresh run.
+        State for `TrainStep.load_state_dict`; empty for a fresh run.
     step : int
         Steps finished so far.
     """
@@ -128,14 +128,14 @@ class Continued:
         return cls(config, checkpoint, text_is_named="data" in settings.overrides)
 
     def find_shards(self) -> Path:
-        """Return the folder of the run's shards, verified; of the text that the user names anew, if that is so."""
+        """Return the folder of shards, verified: the run's, or that of the text which the user names anew."""
         if self.text_is_named:
             return _verified(_prepare(self.config))
         return _verified(shards_of_run(self.config, read_state(self.checkpoint)))
 
     @contextmanager
     def open(self, config: Config, data: Data, shards: Path) -> Iterator[Opened]:
-        """Load the checkpoint into the run folder's next steps.
+        """Load the checkpoint, and set the run folder back to its step.
 
         Raises
         ------

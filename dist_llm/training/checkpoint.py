@@ -121,7 +121,7 @@ def load_checkpoint(
     Returns
     -------
     parts, state
-        As `save_checkpoint` was given them.
+        What was given to `save_checkpoint`.
 
     Raises
     ------
@@ -181,7 +181,7 @@ def find_checkpoint(run: Path, which: str = "last") -> Path:
     run : Path
         A run folder, or one checkpoint inside of it.
     which : {"last", "best"}
-        Of a run folder: the latest, or the one with the lowest validation loss.
+        Which checkpoint of a run folder: the latest, or the one with the lowest validation loss.
 
     Raises
     ------

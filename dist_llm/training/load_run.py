@@ -16,14 +16,14 @@ from dist_llm.training.run_dir import CONFIG, TOKENIZER, read_config, run_dir_of
 
 
 def shards_of_run(config: Config, state: Mapping[str, Any]) -> Path:
-    """Return the folder of the token shards a run was trained on: where they were, or else prepared again.
+    """Return the folder of the token shards a run was trained on: where they were, or prepared again.
 
     Parameters
     ----------
     config : Config
-        Of the run.
+        Configuration of the run.
     state : mapping
-        Of one of its checkpoints.
+        State of one of its checkpoints.
 
     Raises
     ------

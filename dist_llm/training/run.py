@@ -40,7 +40,7 @@ from dist_llm.training.stop import StopRequest
 
 
 class Run:
-    """A run that has begun; used in a ``with`` block, which holds its folder. Everything it does is collective.
+    """A run that has begun, used in a ``with`` block, which locks its folder; all calls are collective.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Run:
     folder : Path
         Exists on rank 0; the other ranks never touch it.
     report : str
-        What the run says about itself before its first step.
+        Description of the run, shown before its first step.
     """
 
     def __init__(self, beginning: Fresh | Continued, comm: Comm) -> None:
@@ -98,7 +98,7 @@ class Run:
         Returns
         -------
         Evaluation or None
-            Of the finished run; None if it was stopped before.
+            Evaluation of the finished run; None if it was stopped before.
 
         Raises
         ------
@@ -145,7 +145,7 @@ class Run:
         return evaluation
 
     def _are_replicas_used_after(self, step: int) -> bool:
-        """Whether an evaluation, a checkpoint or a comparison follows a step, and ranks must not be apart."""
+        """Whether an evaluation, a checkpoint or a comparison follows a step, so that all ranks must be in sync."""
         train, check_interval = self.config.train, self.config.parallel.check_interval
         intervals = (train.eval_interval, train.checkpoint_interval, check_interval)
         return step == train.max_steps or any(_due(step, interval) for interval in intervals)

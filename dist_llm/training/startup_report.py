@@ -30,9 +30,9 @@ def startup_report(
     Parameters
     ----------
     shards : Path
-        Where the tokens lie.
+        Folder of the tokens.
     placement : Placement
-        Of this rank.
+        Placement of this rank.
     received : sequence of int
         The ranks that were sent the tokens.
     """

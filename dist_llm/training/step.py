@@ -33,31 +33,31 @@ LOSS_UNITS = 1 << 20
 
 
 class Observer(Protocol):
-    """Is told when a phase of a step begins and ends, and is shown the layers of the model; see `Observe`."""
+    """An observer of a step: it learns when phases begin and end, and may wrap the layers of the model (`Observe`)."""
 
     @property
     def layer(self) -> Observe:
-        """What is shown the layers."""
+        """The function that is called with each layer."""
         ...
 
     def phase(self, name: str) -> AbstractContextManager[None]:
-        """Return what is entered for the time of a phase."""
+        """Return the context in which a phase is run."""
         ...
 
 
 class Unobserved:
-    """Does nothing."""
+    """An observer that does nothing."""
 
     layer: Observe = staticmethod(unobserved)
 
     def phase(self, name: str) -> AbstractContextManager[None]:
-        """Return what does nothing."""
+        """Return a context that does nothing."""
         return nullcontext()
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step tells, the same on every rank but for what it says of communication.
+    """What happened in a step; the same on every rank, but for the figures of communication.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class StepResult:
     tokens : int
         Tokens trained on so far.
     loss : float
-        Of the whole batch, in nats per token, before the update.
+        Loss of the whole batch before the update, in nats per token.
     lr : float
     grad_norm : float
         Before clipping.
@@ -79,7 +79,7 @@ class StepResult:
     comm_bytes : float
         Sent by this rank for them.
     comm_hidden : float or None
-        Share of a blocking all-reduce's time that was not waited for, where the strategy hides it.
+        Fraction of a blocking all-reduce's time that was not waited for, where the strategy hides it.
     """
 
     step: int
@@ -95,17 +95,17 @@ class StepResult:
 
 
 class TrainStep:
-    """A model, its optimizer and strategy, and the steps they take; calls of it and of its methods are collective.
+    """A model, its optimizer and strategy, and the steps they take; all calls are collective.
 
     Parameters
     ----------
     config : Config
     loader : Loader
-        Of the batches.
+        Source of the batches.
     comm : Comm, optional
         One process unless told.
     model : Llama, optional
-        Where to begin: the weights that rank 0 has. Random ones, derived from ``train.seed``, unless told.
+        Model to begin with; rank 0's weights count. By default it is random, derived from ``train.seed``.
     observer : Observer, optional
 
     Attributes
@@ -139,7 +139,7 @@ class TrainStep:
         self._granularity = config.train.micro_batch_size if self.strategy.deterministic else 1
 
     def __call__(self, stop: bool = False, sync: bool = False) -> StepResult:
-        """Take one step.
+        """Take a step.
 
         Parameters
         ----------
@@ -204,7 +204,7 @@ class TrainStep:
         with observer.phase("data"):
             tokens, targets = self.loader.batch(self.step, comm.rank, comm.size, self._granularity)  # (shard, T)
         first = shard(train.batch_size, comm.rank, comm.size, self._granularity).start
-        # Where gradients are summed over ranks, each is its share of the mean over all; else the mean over its own.
+        # Gradients that are summed over ranks are divided by the tokens of all ranks; others by those of this rank.
         scale = 1 / (self.tokens_per_step if self.strategy.synchronous else tokens.size)
         loss_sum = 0.0
         for start in range(0, len(tokens), train.micro_batch_size):
@@ -246,7 +246,7 @@ class TrainStep:
             )
 
     def state_dict(self) -> dict[str, State]:
-        """Return the state of model, optimizer and strategy, whole on rank 0 and meaningless on the others."""
+        """Return the state of model, optimizer and strategy: whole on rank 0, and not to be used on the others."""
         return {
             "model": self.model.params.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -254,7 +254,7 @@ class TrainStep:
         }
 
     def load_state_dict(self, state: Mapping[str, State], step: int) -> None:
-        """Go on after a step, from what `state_dict` returned then, which rank 0 has.
+        """Restore what `state_dict` returned after a step, given on rank 0.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""A benchmark: chosen contestants are started and warmed up, and then take turns, round after round."""
+"""The rounds of a benchmark: all contestants are started and warmed up, and then take turns."""
 
 import contextlib
 import tempfile
