@@ -88,6 +88,7 @@ class LocalSteps(Strategy):
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Take the outer momentum; and what was each rank's own, if there are as many ranks as then."""
+        state = {name.replace("part_", "shard_"): array for name, array in state.items()}  # as version 0.1 wrote it
         if self.comm.on_rank_0(lambda: "momentum" in state):
             if self.comm.rank == 0:
                 self._momentum[...] = state["momentum"]
