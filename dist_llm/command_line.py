@@ -44,7 +44,10 @@ class CommandLine(argparse.ArgumentParser):
             for key, f in SECTIONS[section].items():
                 default = "none" if f.default is None else str(f.default).lower() if f.type is bool else f.default
                 meaning = f"{f.metadata['help']} (default: {default!s})".replace("%", "%%")
-                metavar = "|".join(f.metadata["choices"]) or value_type(f)[0].__name__.upper()
+                metavar = (
+                    "|".join((*f.metadata["choices"], *["FILE"] * f.metadata["or_path"]))
+                    or value_type(f)[0].__name__.upper()
+                )
                 name = f"--{section}.{key}"
                 group.add_argument(name, dest=name, default=argparse.SUPPRESS, metavar=metavar, help=meaning)
 

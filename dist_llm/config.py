@@ -44,6 +44,16 @@ class ModelConfig:
     )
     norm_eps: float = option(1e-5, "added to the mean square in RMSNorm")
     rope_theta: float = option(10000.0, "base of the rotary embedding's wavelengths", positive=True)
+    rope_scaling_factor: float = option(
+        1.0, "Llama 3's scaled rotary embedding: low frequencies are divided by it; 1: none", positive=True
+    )
+    rope_low_freq_factor: float = option(
+        1.0, "scaled: original context / it is the longest wavelength unscaled in part"
+    )
+    rope_high_freq_factor: float = option(
+        4.0, "scaled: original context / it is the longest wavelength unscaled at all"
+    )
+    rope_original_max_seq_len: int = option(8192, "scaled: the original context", positive=True)
     init_std: float = option(0.06, "standard deviation of the initial weights")
 
 
@@ -57,7 +67,12 @@ class DataConfig:
         ("python-docs", "tinyshakespeare", "tinystories", "tinystories-small"),
     )
     path: str | None = option(None, "your own text instead: a UTF-8 file, or a folder of them (each file one document)")
-    tokenizer: str = option("bpe", "bytes, characters, or a byte-level BPE trained here", ("byte", "char", "bpe"))
+    tokenizer: str = option(
+        "bpe",
+        "byte, char, bpe (a byte-level BPE trained here), or an existing tokenizer.json, or a folder with one",
+        ("byte", "char", "bpe"),
+        or_path=True,
+    )
     vocab_size: int = option(512, "size the BPE vocabulary is trained to", positive=True)
     val_fraction: float = option(
         0.1, "fraction of the text that is held out for validation", positive=True, below_1=True
@@ -188,6 +203,11 @@ class Config:
             raise UserError(f"model.n_kv_heads={model.n_kv_heads} must divide n_heads={model.n_heads}")
         if optim.min_lr > optim.lr and optim.schedule != "constant":
             raise UserError(f"optim.min_lr={optim.min_lr} is above optim.lr={optim.lr}: lower --optim.min_lr too")
+        if model.rope_high_freq_factor <= model.rope_low_freq_factor:
+            raise UserError(
+                f"model.rope_high_freq_factor={model.rope_high_freq_factor} must be above "
+                f"rope_low_freq_factor={model.rope_low_freq_factor}"
+            )
         parallel = self.parallel
         able = STRATEGIES_OF_DTYPE[parallel.reduce_dtype]
         if parallel.strategy not in able:

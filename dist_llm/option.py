@@ -11,10 +11,16 @@ MAX_NUMBER = 1e300  # beyond it are infinity, and numbers no setting can mean
 
 
 def option(
-    default: Any, help: str, choices: tuple[str, ...] = (), *, positive: bool = False, below_1: bool = False
+    default: Any,
+    help: str,
+    choices: tuple[str, ...] = (),
+    *,
+    or_path: bool = False,
+    positive: bool = False,
+    below_1: bool = False,
 ) -> Any:
     """Declare a field: its meaning, and the values it may take. Numbers are always finite and not negative."""
-    metadata = {"help": help, "choices": choices, "positive": positive, "below_1": below_1}
+    metadata = {"help": help, "choices": choices, "or_path": or_path, "positive": positive, "below_1": below_1}
     return field(default=default, metadata=metadata)
 
 
@@ -70,8 +76,10 @@ def _check_text(name: str, value: str, f: dataclasses.Field[Any]) -> None:
     except UnicodeEncodeError:
         raise UserError(f"{name} is not valid UTF-8: {value!r}") from None
     choices = f.metadata["choices"]
-    if choices and value not in choices:
-        raise UserError(f"{name} is one of {', '.join(choices)}, not {value!r}")
+    is_path = f.metadata["or_path"] and ("/" in value or value.endswith(".json"))
+    if choices and value not in choices and not is_path:
+        path = " or a path, such as ./tokenizer.json" if f.metadata["or_path"] else ""
+        raise UserError(f"{name} is one of {', '.join(choices)}{path}, not {value!r}")
 
 
 def _check_number(name: str, value: Any, f: dataclasses.Field[Any]) -> None:

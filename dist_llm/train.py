@@ -3,6 +3,7 @@
     python -m dist_llm.train --data.path=FILE-OR-FOLDER --train.max_steps=1000
     mpirun -n 4 python -m dist_llm.train --config shakespeare_char_cpu
     mpirun -n 4 python -m dist_llm.train --resume runs/run-001
+    mpirun -n 4 python -m dist_llm.train --init-from LLAMA-FOLDER --data.path=FILE-OR-FOLDER --optim.lr=1e-4
 
 A run folder (runs/run-001, or --train.run_dir) keeps all that a run leaves; Ctrl-C stops it with a checkpoint.
 """
@@ -15,7 +16,7 @@ from dist_llm.config import SECTIONS
 from dist_llm.errors import UserError
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.program import run
-from dist_llm.training.begin import Continued, Fresh
+from dist_llm.training.begin import Continued, Fresh, FromWeights
 from dist_llm.training.run import Run
 
 
@@ -25,13 +26,25 @@ def main(argv: list[str], comm: Comm) -> int:
     parser.add_argument(
         "--resume", metavar="RUN", type=Path, help="continue this run folder, or one of its checkpoints"
     )
+    parser.add_argument(
+        "--init-from", metavar="MODEL", type=Path,
+        help="begin with the weights of a run, a checkpoint, or a folder with a Hugging Face Llama",
+    )  # fmt: skip
     arguments = parser.parse_on_rank_0(argv, comm)
     if arguments is None:
         return 0
 
     def plan() -> Fresh | Continued:
         wishes = settings(arguments)
-        beginning = Continued.plan(wishes, arguments.resume.expanduser()) if arguments.resume else Fresh.plan(wishes)
+        beginning: Fresh | Continued
+        if arguments.resume and arguments.init_from:
+            raise UserError("--resume continues a run, --init-from begins one: give one of them")
+        if arguments.resume:
+            beginning = Continued.plan(wishes, arguments.resume.expanduser())
+        elif arguments.init_from:
+            beginning = FromWeights.plan_from(wishes, arguments.init_from.expanduser())
+        else:
+            beginning = Fresh.plan(wishes)
         batch_size = beginning.config.train.batch_size
         if comm.size > batch_size:
             raise UserError(

@@ -17,11 +17,23 @@ ALLOWED = {
     "optim": {"model"},
     "parallel": set(),
     "inference": {"parallel", "data", "model", "text"},
-    "training": {"inference", "parallel", "data", "optim", "model", "text"},
+    "interop": {"model", "text"},
+    "training": {"inference", "interop", "parallel", "data", "optim", "model", "text"},
     "baselines": set(),
-    "measuring": {"training", "inference", "parallel", "data", "optim", "model", "text"},
-    "benchmarking": {"measuring", "baselines", "training", "inference", "parallel", "data", "optim", "model", "text"},
-    "scalability": {"measuring", "training", "inference", "parallel", "data", "optim", "model", "text"},
+    "measuring": {"training", "inference", "interop", "parallel", "data", "optim", "model", "text"},
+    "benchmarking": {
+        "measuring",
+        "baselines",
+        "training",
+        "inference",
+        "interop",
+        "parallel",
+        "data",
+        "optim",
+        "model",
+        "text",
+    },
+    "scalability": {"measuring", "training", "inference", "interop", "parallel", "data", "optim", "model", "text"},
 }
 # The configuration names the strategies that there are, which is why their registry is but data.
 DATA = "dist_llm.parallel.registry"

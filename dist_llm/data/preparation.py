@@ -21,10 +21,11 @@ from dist_llm.data.loader import Tokens
 from dist_llm.data.shards import TokenShards, write_shards
 from dist_llm.data.split import split_documents
 from dist_llm.errors import UserError
-from dist_llm.text import Tokenizer, load_tokenizer, save_tokenizer, train_tokenizer
+from dist_llm.text import Tokenizer, is_file, load_tokenizer, save_tokenizer, train_tokenizer
 
 # Raised when equal settings come to mean other tokens; folders of an older version are then no longer found.
-VERSION = 1
+VERSION = 2
+READABLE = (1, VERSION)  # a text that was cut by an older version's rules is a text all the same
 
 
 class Data(NamedTuple):
@@ -71,13 +72,17 @@ def prepare(config: DataConfig, progress: bool = False, say: Callable[[str], Non
     else:
         corpus = find_corpus(config)
         key = _key(corpus, config)
-        in_cache = Path(config.cache_dir) / f"{corpus.name}-{config.tokenizer}-{key[:12]}"
+        in_cache = Path(config.cache_dir) / f"{corpus.name}-{_name(config.tokenizer)}-{key[:12]}"
         folder = Path(config.shards or in_cache).expanduser()
         if not folder.exists():
             say(f"preparing {config.path or config.corpus}, once; the tokens are kept in {folder}")
             _make(folder, key, corpus, config, progress)
     kind = _read_meta(folder)["tokenizer"]
-    if kind != config.tokenizer:
+    if is_file(config.tokenizer):
+        same = load_tokenizer(folder).fingerprint == load_tokenizer(config.tokenizer).fingerprint
+    else:
+        same = kind == config.tokenizer
+    if not same:
         raise UserError(
             f"the shards in {folder} were made with --data.tokenizer={kind}, not {config.tokenizer}: "
             f"say --data.tokenizer={kind}, or name another folder with --data.shards"
@@ -99,7 +104,7 @@ def open_data(folder: Path, verify: bool = False) -> Data:
         Something is missing or damaged, or the parts do not belong together.
     """
     meta = _read_meta(folder)
-    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    tokenizer = load_tokenizer(folder)
     train, val = TokenShards(folder, "train"), TokenShards(folder, "val")
     for split, shards in (("train", train), ("val", val)):
         if shards.tokenizer_fingerprint != tokenizer.fingerprint:
@@ -119,10 +124,16 @@ def open_data(folder: Path, verify: bool = False) -> Data:
 
 
 def _key(corpus: Corpus, config: DataConfig) -> str:
-    fields = [VERSION, corpus.key, config.tokenizer, config.val_fraction]
+    tokenizer = load_tokenizer(config.tokenizer).fingerprint if is_file(config.tokenizer) else config.tokenizer
+    fields = [VERSION, corpus.key, tokenizer, config.val_fraction]
     # Only a BPE has a size to choose: for the others data.vocab_size changes nothing.
     fields += [config.vocab_size] if config.tokenizer == "bpe" else []
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
+
+
+def _name(tokenizer: str) -> str:
+    """Return what a tokenizer is called in the name of a folder."""
+    return Path(tokenizer).resolve().parent.name[:40] if is_file(tokenizer) else tokenizer
 
 
 def _make(folder: Path, key: str, corpus: Corpus, config: DataConfig, progress: bool) -> None:
@@ -150,9 +161,12 @@ def _write(folder: Path, key: str, corpus: Corpus, config: DataConfig, progress:
         )
     # Merges are learned from the training text alone, as the weights are. An alphabet must hold the
     # characters of both, since it cannot write a missing one; it does not tell the model how they are used.
-    known = train + val if config.tokenizer == "char" else train
-    tokenizer = train_tokenizer(config.tokenizer, known, config.vocab_size)
-    save_tokenizer(tokenizer, folder / "tokenizer.json")
+    if is_file(config.tokenizer):
+        tokenizer = load_tokenizer(config.tokenizer)
+    else:
+        known = train + val if config.tokenizer == "char" else train
+        tokenizer = train_tokenizer(config.tokenizer, known, config.vocab_size)
+    save_tokenizer(tokenizer, folder)
     splits = {"train": train, "val": val}
     for split, documents in splits.items():
         write_shards(folder, split, documents, tokenizer, progress=progress)
@@ -162,7 +176,7 @@ def _write(folder: Path, key: str, corpus: Corpus, config: DataConfig, progress:
         "key": key,
         "corpus": corpus.name,
         "description": text.description,
-        "tokenizer": tokenizer.kind,
+        "tokenizer": config.tokenizer,
         "vocab_size": tokenizer.vocab_size,
         "val_fraction": config.val_fraction,
         "documents": {split: len(documents) for split, documents in splits.items()},
@@ -178,9 +192,9 @@ def _read_meta(folder: Path) -> dict[str, Any]:
     path = folder / "meta.json"
     try:
         meta: dict[str, Any] = json.loads(path.read_bytes())
-        if meta["version"] != VERSION:
+        if meta["version"] not in READABLE:
             raise UserError(
-                f"{folder} has format {meta['version']}, and this dist_llm reads {VERSION}: "
+                f"{folder} has format {meta['version']}, and this dist_llm reads 1 and {VERSION}: "
                 "delete the folder and prepare it again"
             )
         # What is used of it; a missing one is a KeyError here rather than later.

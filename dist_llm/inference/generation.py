@@ -19,6 +19,8 @@ def prompt_tokens(tokenizer: Tokenizer, prompt: str) -> np.ndarray:
         The prompt has a character that the tokenizer does not know.
     """
     tokens = tokenizer.encode(prompt, allow_special=True)
+    if tokenizer.begin_of_text is not None:
+        return np.concatenate([[tokenizer.special[tokenizer.begin_of_text]], tokens]).astype(np.int32)
     if len(tokens):
         return tokens
     if tokenizer.eot_id is not None:

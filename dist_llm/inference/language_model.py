@@ -15,7 +15,7 @@ from dist_llm.inference.sampler import Sampler
 from dist_llm.model.llama import Llama
 from dist_llm.parallel.comm import SerialComm
 from dist_llm.seeding import generator
-from dist_llm.text import Tokenizer
+from dist_llm.text import StreamDecoder, Tokenizer
 
 
 @dataclass(repr=False)
@@ -71,7 +71,8 @@ class LanguageModel:
     ) -> str:
         """Return a prompt and its continuation; the parameters are those of `Sampler`."""
         sampler = Sampler(temperature, top_k, top_p)
-        return prompt + self.tokenizer.decode(list(self.sample(prompt, max_tokens, sampler, seed)))
+        decoder = StreamDecoder(self.tokenizer)
+        return prompt + "".join([*map(decoder.push, self.sample(prompt, max_tokens, sampler, seed)), decoder.flush()])
 
     def score(self, text: str) -> Evaluation:
         """Return how well the model predicts a text: all tokens, or without an end-of-text token, all but the first.
@@ -82,8 +83,9 @@ class LanguageModel:
             There is nothing to predict, or a character that the tokenizer does not know.
         """
         tokens = self.tokenizer.encode(text)
-        if self.tokenizer.eot_id is not None:
-            tokens = np.concatenate([[self.tokenizer.eot_id], tokens])
+        before = self.tokenizer.begin_of_text or self.tokenizer.end_of_text
+        if before is not None:
+            tokens = np.concatenate([[self.tokenizer.special[before]], tokens])
         if len(tokens) < 2:
             raise UserError("the text has nothing to predict: give it more than a character")
         n_bytes = sum(len(self.tokenizer.token_bytes[token]) for token in tokens)

@@ -1,6 +1,6 @@
 """The whole model, after LLaMA (Touvron et al. 2023, arXiv 2302.13971): embedding, blocks, norm, output projection."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -13,7 +13,13 @@ from dist_llm.model.layer import Cache, Observe, unobserved
 from dist_llm.model.loss_head import LossHead
 from dist_llm.model.params import ParamStore
 from dist_llm.model.rmsnorm import RMSNorm
-from dist_llm.model.rope import precompute_freqs_cis
+from dist_llm.model.rope import (
+    precompute_freqs_cis,
+    rotary_frequencies,
+    scaled_frequencies,
+    to_half_split,
+    to_interleaved,
+)
 
 OnGradReady = Callable[[int], None]
 
@@ -25,6 +31,31 @@ def count_parameters(config: ModelConfig, vocab_size: int) -> int:
     feed_forward = 3 * config.dim * config.ffn_dim
     embeddings = vocab_size * config.dim * (1 if config.tie_embeddings else 2)
     return embeddings + config.n_layers * (attention + feed_forward + 2 * config.dim) + config.dim
+
+
+def half_split(state: Mapping[str, np.ndarray], config: ModelConfig) -> dict[str, np.ndarray]:
+    """Return tensors by name with the rows of q_proj and k_proj in Hugging Face's order instead of ours."""
+    return {name: _reordered(name, array, config, to_half_split) for name, array in state.items()}
+
+
+def _reordered(
+    name: str, array: np.ndarray, config: ModelConfig, order: Callable[[np.ndarray, int], np.ndarray]
+) -> np.ndarray:
+    if name.endswith("q_proj.weight"):
+        return order(array, config.n_heads)
+    if name.endswith("k_proj.weight"):
+        return order(array, config.n_kv_heads or config.n_heads)
+    return array
+
+
+def _frequencies(config: ModelConfig) -> np.ndarray:
+    frequencies = rotary_frequencies(config.dim // config.n_heads, config.rope_theta)
+    if config.rope_scaling_factor == 1:
+        return frequencies
+    return scaled_frequencies(
+        frequencies, config.rope_scaling_factor, config.rope_low_freq_factor, config.rope_high_freq_factor,
+        config.rope_original_max_seq_len,
+    )  # fmt: skip
 
 
 class Llama:
@@ -55,9 +86,7 @@ class Llama:
     ) -> None:
         self.config, self.vocab_size = config, vocab_size
         self.params = ParamStore()
-        self.freqs_cis = precompute_freqs_cis(
-            config.max_seq_len, config.dim // config.n_heads, config.rope_theta, dtype
-        )
+        self.freqs_cis = precompute_freqs_cis(config.max_seq_len, _frequencies(config), dtype)
         std = config.init_std
         self.embed_tokens = observe(
             "embedding", Embedding(self.params, "model.embed_tokens", vocab_size, config.dim, std)
@@ -96,6 +125,20 @@ class Llama:
             f"Llama({self.params.size:,} parameters: dim {c.dim}, {c.n_layers} layers, {c.n_heads} heads{kv}, "
             f"ffn {c.ffn_dim}, vocabulary {self.vocab_size}, context {c.max_seq_len})"
         )
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return every tensor by name, as Hugging Face's Llama has it: rotary pairs in q_proj and k_proj half-split."""
+        return half_split(self.params.state_dict(), self.config)
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Copy the values of all tensors from what `state_dict` returned.
+
+        Raises
+        ------
+        UserError
+            The tensors are those of another model.
+        """
+        self.params.load_state_dict(state, lambda name, array: _reordered(name, array, self.config, to_interleaved))
 
     def forward(self, tokens: np.ndarray, rngs: Generators = None) -> tuple[np.ndarray, Cache]:
         """Map tokens to the last hidden states.

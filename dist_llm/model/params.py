@@ -5,7 +5,7 @@ views. Tensors are declared in forward order, so gradients become final from the
 pass proceeds.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -104,22 +104,33 @@ class ParamStore:
         """Return the values of all tensors by name; they are views."""
         return {param.name: param.data for param in self}
 
-    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+    def load_state_dict(
+        self,
+        state: Mapping[str, np.ndarray],
+        arranged: Callable[[str, np.ndarray], np.ndarray] = lambda name, array: array,
+    ) -> None:
         """Copy the values of all tensors.
+
+        Parameters
+        ----------
+        state : mapping
+            Tensors by name; it may read each from a file when it is asked for.
+        arranged : callable, optional
+            Takes a tensor's name and values and returns them in the order of memory.
 
         Raises
         ------
         UserError
             The tensors are those of another model.
         """
-        expected = {param.name: param.shape for param in self}
-        found = {name: array.shape for name, array in state.items()}
-        for name in sorted(expected.keys() | found.keys()):
-            if expected.get(name) != found.get(name):
-                is_, should_be = found.get(name, "missing"), expected.get(name, "there")
-                raise UserError(f"these are weights of another model: {name} is {is_}, not {should_be}")
+        for name in sorted({param.name for param in self} ^ state.keys()):
+            is_, should_be = ("there", "missing") if name in state else ("missing", "there")
+            raise UserError(f"these are weights of another model: {name} is {is_}, not {should_be}")
         for param in self:
-            param.data[...] = state[param.name]
+            array = state[param.name]
+            if array.shape != param.shape:
+                raise UserError(f"these are weights of another model: {param.name} is {array.shape}, not {param.shape}")
+            param.data[...] = arranged(param.name, array)
 
     @property
     def size(self) -> int:

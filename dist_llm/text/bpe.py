@@ -4,78 +4,205 @@ Text is first cut into pieces, roughly words, and no token crosses a cut; so "do
 token, and a piece need be encoded only once. Then the bytes of a piece are merged: of the pairs in it the one
 that training found first (the lowest rank) becomes its token, and again, until no known pair is left.
 
-The pieces are those of GPT-2 (Radford et al. 2019, Language Models are Unsupervised Multitask Learners) but
-for one thing: its pattern asks for Unicode categories, the standard library knows only letters and decimal
-digits, and so other numerals, as in "x²" or "½", go with the letters. BPE for text is from Sennrich et al.
-2016, arXiv:1508.07909. How the merges are found is in bpe_training.py.
+BPE for text is from Sennrich et al. 2016, arXiv:1508.07909; of bytes, and with the pattern that cuts, from GPT-2
+(Radford et al. 2019). How the merges are found is in bpe_training.py.
 """
 
 import heapq
-import re
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
+import regex
 
-from dist_llm.text.tokenizer import Tokenizer
-
-# Every character is a letter, a digit, a space or one of the others, so the pieces join to the text again.
-# A word takes the one space before it along; of several the last goes with the word, the rest are a piece.
-PIECE = re.compile(
-    r"""'(?:[sdmt]|ll|ve|re)      # English endings: don't, we'll
-      | [ ]?[^\W\d_]+             # letters
-      | [ ]?\d+                   # digits
-      | [ ]?(?:[^\s\w]|_)+        # the others: punctuation, signs, emoji, control characters
-      | \s+(?!\S)                 # spaces, without the last if a word follows
-      | \s+
-    """,
-    re.VERBOSE,
-)
+from dist_llm.text.byte_level import PATTERNS, byte_level, byte_level_bpe, from_symbols, read_patterns, to_symbols
+from dist_llm.text.tokenizer import END_OF_TEXT, Tokenizer, added_tokens
 
 # The cache is emptied when full: frequent pieces are soon back, and no bookkeeping slows the look-ups.
 CACHED_PIECES = 1 << 16
 LONGEST_CACHED_PIECE = 64
 
 
-class BPETokenizer(Tokenizer):
-    """Ids 0 to 255 are the bytes, then come the merges in their order, and last the end of a text.
+class Merges:
+    """Merges by their ranks, and their application.
 
     Parameters
     ----------
-    merges : list of (int, int)
-        Ids of the two tokens that make token 256, 257, ...
+    pairs : sequence of (int, int)
+        Ids of two tokens, the pair of lowest rank first.
+    made : sequence of int
+        Id of what each makes; -1 if that is no token.
+
+    Raises
+    ------
+    ValueError
+        A merge makes no token, or a pair is merged twice.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[int, int]], made: Sequence[int]) -> None:
+        self._ranks = {pair: rank for rank, pair in enumerate(pairs)}
+        self._made: list[int] = []
+        if len(self._ranks) < len(pairs):
+            raise ValueError("a pair is merged twice")
+        for pair, new in zip(pairs, made, strict=True):
+            if new < 0:
+                raise ValueError(f"what the merge {pair} makes is not in the vocabulary")
+            self._made.append(new)
+
+    def apply(self, ids: list[int]) -> list[int]:
+        """Merge the tokens of one piece, lowest rank first and from the left, in O(n log n).
+
+        A piece may be a megabyte without a space, so the pairs wait in a heap, and the tokens are a linked
+        list over their positions. A token that merged into its left neighbour leaves -1 behind.
+        One more -1 ends the list on both sides: it comes after the last and, as ids[-1], before the first.
+        """
+        ids = [*ids, -1]
+        end = len(ids) - 1
+        before = list(range(-1, end))
+        after = list(range(1, end + 2))
+        ranks, made = self._ranks, self._made
+        heap = [(ranks[pair], i) for i, pair in enumerate(pairwise(ids)) if pair in ranks]
+        heapq.heapify(heap)
+        while heap:
+            rank, i = heapq.heappop(heap)
+            j = after[i]
+            now = ranks.get((ids[i], ids[j]))
+            if now is None or made[now] != made[rank]:
+                continue  # an earlier merge took one of the two
+            ids[i], ids[j] = made[rank], -1
+            after[i] = after[j]
+            before[after[i]] = i
+            for left, right in ((before[i], i), (i, after[i])):
+                pair = (ids[left], ids[right])
+                if pair in ranks:
+                    heapq.heappush(heap, (ranks[pair], left))
+        return [i for i in ids if i >= 0]
+
+
+class BPETokenizer(Tokenizer):
+    """A vocabulary of byte strings, and the merges that lead to them.
+
+    Parameters
+    ----------
+    token_bytes : list of bytes
+        By their ids, all 256 single bytes among them; empty where an id is that of a special token.
+    merges : sequence of (int, int)
+        Ids of two tokens which together make another of the vocabulary; the first merge has the lowest rank.
+    special : mapping of str to int
+        Special tokens.
+    patterns : sequence of str
+        Regular expressions that cut text into pieces, each what the one before has left whole.
+    ignore_merges : bool
+        Whether a piece that is in the vocabulary is its token whatever the merges make of it (as in Llama 3).
+    added : mapping of str to int
+        Other tokens that are found in any text before it is cut.
+
+    Raises
+    ------
+    ValueError
+        A byte, or what a merge makes, is not in the vocabulary, or a pair is merged twice.
     """
 
     kind = "bpe"
 
-    def __init__(self, merges: list[tuple[int, int]]) -> None:
-        tokens = [bytes([i]) for i in range(256)]
-        for left, right in merges:
-            if not (0 <= left < len(tokens) and 0 <= right < len(tokens)):
-                raise ValueError(f"merge {(left, right)} uses a token that does not exist yet")
-            tokens.append(tokens[left] + tokens[right])
-        super().__init__([*tokens, b""], eot_id=len(tokens))
-        self.merges = merges
-        # The id of a merged token orders merges just as their ranks do.
-        self._merged_id = {pair: 256 + rank for rank, pair in enumerate(merges)}
-        if len(self._merged_id) < len(merges):
-            raise ValueError("a pair is merged twice")
+    def __init__(
+        self,
+        token_bytes: list[bytes],
+        merges: Sequence[tuple[int, int]],
+        special: Mapping[str, int],
+        patterns: Sequence[str] = (PATTERNS["gpt2"],),
+        ignore_merges: bool = False,
+        added: Mapping[str, int] | None = None,
+    ) -> None:
+        super().__init__(token_bytes, special, added)
+        self.merges, self.patterns, self.ignore_merges = list(merges), tuple(patterns), ignore_merges
+        ids = {token: i for i, token in enumerate(token_bytes) if token}
+        for byte in range(256):
+            if bytes([byte]) not in ids:
+                raise ValueError(f"the byte {byte} is not in the vocabulary")
+        self._id_of_byte = [ids[bytes([byte])] for byte in range(256)]
+        self._whole = ids if ignore_merges else {}
+        for left, right in self.merges:
+            if not (0 <= left < len(token_bytes) and 0 <= right < len(token_bytes)):
+                raise ValueError(f"merge {(left, right)} uses a token that does not exist")
+        self._merges = Merges(
+            self.merges, [ids.get(token_bytes[left] + token_bytes[right], -1) for left, right in self.merges]
+        )
+        self._patterns = [regex.compile(pattern) for pattern in self.patterns]
         self._cache: dict[str, bytes] = {}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Rebuild from the merges."""
-        return cls([(left, right) for left, right in data["merges"]])
+    def of_merges(cls, merges: Sequence[tuple[int, int]]) -> Self:
+        """Return the tokenizer whose ids 0 to 255 are the bytes, then what the merges make, last the end of a text."""
+        tokens = [bytes([i]) for i in range(256)]
+        known = set(tokens)
+        for left, right in merges:
+            if not (0 <= left < len(tokens) and 0 <= right < len(tokens)):
+                raise ValueError(f"merge {(left, right)} uses a token that does not exist yet")
+            if (token := tokens[left] + tokens[right]) not in known:  # two merges may make the same
+                known.add(token)
+                tokens.append(token)
+        return cls([*tokens, b""], merges, {END_OF_TEXT: len(tokens)})
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the merges, which determine the vocabulary."""
-        return super().to_dict() | {"merges": [list(pair) for pair in self.merges]}
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Rebuild from a tokenizer.json of a byte-level BPE, ours or another's."""
+        model = data["model"]
+        for key in ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix"):
+            if model.get(key):
+                raise ValueError(f"a BPE with {key} is not supported")
+        special, added = added_tokens(data)
+        names = {i: content for content, i in (special | added).items()}
+        vocab: dict[str, int] = model["vocab"]
+        size, there = 1 + max([*vocab.values(), *names]), len(vocab) + len(names)
+        if size > 2 * there:
+            raise ValueError(f"an id is {size - 1}, and there are {there} tokens")
+        token_bytes = [b""] * size
+        for symbols, i in vocab.items():
+            if i not in names:
+                token_bytes[i] = from_symbols(symbols)
+        for content, i in added.items():
+            token_bytes[i] = content.encode()
+        merges = []
+        for merge in model["merges"]:
+            left, right = merge.split(" ") if isinstance(merge, str) else merge
+            merges.append((vocab[left], vocab[right]))
+        return cls(
+            token_bytes, merges, special, read_patterns(data),
+            model.get("ignore_merges", False), added,
+        )  # fmt: skip
+
+    def _pre_tokenizer(self) -> dict[str, Any]:
+        if self.patterns == (PATTERNS["gpt2"],):
+            return byte_level()
+        cuts = [
+            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+            for pattern in self.patterns
+        ]
+        return {"type": "Sequence", "pretokenizers": [*cuts, byte_level(use_regex=False)]}
+
+    def _decoder(self) -> dict[str, Any]:
+        return byte_level()
+
+    def _model(self) -> dict[str, Any]:
+        symbols = [to_symbols(token) for token in self.token_bytes]
+        vocab = {symbol: i for i, symbol in enumerate(symbols) if symbol}
+        merges = [(symbols[left], symbols[right]) for left, right in self.merges]
+        return byte_level_bpe(vocab, merges) | {"ignore_merges": self.ignore_merges}
+
+    def pieces(self, text: str) -> Iterator[str]:
+        """Cut text into pieces, which joined are the text again."""
+        if len(self._patterns) == 1 and self.patterns[0] in PATTERNS.values():
+            for match in self._patterns[0].finditer(text):  # findall would hold all pieces of a huge text at once
+                yield match.group()
+        else:
+            yield from _cut(text, self._patterns)
 
     def _encode_ordinary(self, text: str) -> np.ndarray:
         cache = self._cache
         parts = []  # the ids of a piece as raw int32: joining bytes is far quicker than extending lists
-        for match in PIECE.finditer(text):  # findall would hold all pieces of a huge text at once
-            piece = match.group()
+        for piece in self.pieces(text):
             ids = cache.get(piece)
             if ids is None:
                 ids = np.array(self._encode_piece(piece), dtype=np.int32).tobytes()
@@ -87,29 +214,23 @@ class BPETokenizer(Tokenizer):
         return np.frombuffer(bytearray().join(parts), dtype=np.int32)
 
     def _encode_piece(self, piece: str) -> list[int]:
-        """Merge the bytes of one piece, lowest rank first and from the left, in O(n log n).
+        utf8 = piece.encode("utf-8", "surrogatepass")
+        if utf8 in self._whole:
+            return [self._whole[utf8]]
+        return self._merges.apply([self._id_of_byte[byte] for byte in utf8])
 
-        A piece may be a megabyte without a space, so the pairs wait in a heap, and the tokens are a linked
-        list over the positions of the bytes. A token that merged into its left neighbour leaves -1 behind.
-        One more -1 ends the list on both sides: it comes after the last and, as ids[-1], before the first.
-        """
-        ids = [*piece.encode("utf-8", "surrogatepass"), -1]
-        end = len(ids) - 1
-        before = list(range(-1, end))
-        after = list(range(1, end + 2))
-        merged_id = self._merged_id
-        heap = [(merged_id[pair], i) for i, pair in enumerate(pairwise(ids)) if pair in merged_id]
-        heapq.heapify(heap)
-        while heap:
-            new, i = heapq.heappop(heap)
-            j = after[i]
-            if merged_id.get((ids[i], ids[j])) != new:
-                continue  # an earlier merge took one of the two
-            ids[i], ids[j] = new, -1
-            after[i] = after[j]
-            before[after[i]] = i
-            for left, right in ((before[i], i), (i, after[i])):
-                pair = (ids[left], ids[right])
-                if pair in merged_id:
-                    heapq.heappush(heap, (merged_id[pair], left))
-        return [i for i in ids if i >= 0]
+
+def _cut(text: str, patterns: Sequence["regex.Pattern[str]"]) -> Iterator[str]:
+    """Cut by the first pattern, where it matches and in between, and what that leaves by the others."""
+    if not patterns:
+        yield text
+        return
+    end = 0
+    for match in patterns[0].finditer(text):
+        if match.start() > end:
+            yield from _cut(text[end : match.start()], patterns[1:])
+        if match.group():
+            yield from _cut(match.group(), patterns[1:])
+        end = match.end()
+    if end < len(text):
+        yield from _cut(text[end:], patterns[1:])

@@ -7,27 +7,35 @@ Counting every pair after every merge would take hours. Three observations make 
 - The count of a pair only ever falls, once the merge that made its tokens is done. So a heap gives the next
   pair: an entry that comes up with a count that is no longer true goes back with the present one.
 
-Of equally frequent pairs the one with the smallest ids is merged, so the text alone determines the result.
-The plain version, which counts everything every time, is the reference in tests/oracles/bpe_plain.py.
+And one trick makes it Python's own speed: while merges are sought, a piece is a string whose characters are ids, and
+`str.split` by the two characters of a pair finds where they are to be merged.
+
+The merges are those of Hugging Face's tokenizers, in the same order. Of equally frequent pairs the one with the
+smallest ids is merged, where the ids of the bytes follow the printable characters that stand for them. Two merges may
+make the same token (a bc, ab c). The plain version, which counts everything every time, is tests/oracles/bpe_plain.py.
 """
 
 import heapq
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from itertools import pairwise
 
+import regex
+
 from dist_llm.errors import UserError
-from dist_llm.text.bpe import PIECE
+from dist_llm.text.byte_level import PATTERNS, SYMBOLS
 from dist_llm.text.tokenizer import END_OF_TEXT
 
 # More text would hardly change the merges, and a corpus of gigabytes must not take its time here.
-TRAINING_CHARS = 20_000_000
+TRAINING_CHARS = 100_000_000
 # A pair seen once is not a pattern.
 MIN_COUNT = 2
-# What is longer is no word but, say, base64, or a sentence of a script without spaces. It is trained on in cuts: a
-# merge rewrites whole pieces, and a text without spaces would take many times as long.
-LONGEST_PIECE_BYTES = 64
+
+# The bytes in the order of their symbols, and by byte the place in that order: the ids while merges are sought.
+BYTES = bytes(sorted(range(256), key=SYMBOLS.__getitem__))
+PLACES = bytes(map(BYTES.index, range(256)))
+
+PIECE = regex.compile(PATTERNS["gpt2"])
 
 
 def train_merges(texts: Iterable[str], vocab_size: int) -> list[tuple[int, int]]:
@@ -43,7 +51,8 @@ def train_merges(texts: Iterable[str], vocab_size: int) -> list[tuple[int, int]]
     Returns
     -------
     list of (int, int)
-        The ids that make token 256, 257, ...; fewer than asked for if no pair is left that repeats.
+        The ids of each merge's two tokens. The bytes have the ids 0 to 255, what the merges make those from 256 on, in
+        their order. Fewer than asked for if no pair is left that repeats.
 
     Raises
     ------
@@ -56,42 +65,78 @@ def train_merges(texts: Iterable[str], vocab_size: int) -> list[tuple[int, int]]
             f"the 256 bytes and {END_OF_TEXT} need at least 257"
         )
     counted = count_pieces(texts)
-    pieces = [list(piece) for piece in counted]
+    pieces = [piece.translate(PLACES).decode("latin-1") for piece in counted]
     counts = list(counted.values())
-    pair_counts: defaultdict[tuple[int, int], int] = defaultdict(int)
-    seen_in: defaultdict[tuple[int, int], set[int]] = defaultdict(set)  # pair -> places in `pieces`
-    for where, (piece, count) in enumerate(zip(pieces, counts, strict=True)):
-        for pair in pairwise(piece):
+    pair_counts: defaultdict[str, int] = defaultdict(int)
+    seen_in: defaultdict[str, set[int]] = defaultdict(set)  # pair -> places in `pieces`
+    for i, (piece, count) in enumerate(zip(pieces, counts, strict=True)):
+        for pair in map("".join, pairwise(piece)):
             pair_counts[pair] += count
-            seen_in[pair].add(where)
-    heap = [(-count, pair) for pair, count in pair_counts.items()]
+            seen_in[pair].add(i)
+    # A pair, and where it was seen when it came to be.
+    heap = [(-pair_counts[pair], pair, where) for pair, where in seen_in.items()]
     heapq.heapify(heap)
 
+    tokens = [bytes([byte]) for byte in BYTES]
+    id_of = {token: i for i, token in enumerate(tokens)}
     merges: list[tuple[int, int]] = []
-    while heap and len(merges) < vocab_size - 257:
-        negative_count, best = heapq.heappop(heap)
+    while heap and len(tokens) < vocab_size - 1:
+        negative_count, best, where_seen = heapq.heappop(heap)
         count = pair_counts[best]
+        if count != -negative_count:
+            heapq.heappush(heap, (-count, best, where_seen))
+            continue
         if count < MIN_COUNT:
+            break
+        left, right = map(ord, best)
+        token = tokens[left] + tokens[right]
+        new = id_of.setdefault(token, len(tokens))
+        if new == len(tokens):
+            tokens.append(token)
+        merges.append((left, right))
+        created = _merge(best, chr(new), where_seen, pieces, counts, pair_counts)
+        for pair, where in created.items():
+            if pair_counts[pair] > 0:
+                heapq.heappush(heap, (-pair_counts[pair], pair, where))
+    return [tuple(BYTES[i] if i < 256 else i for i in pair) for pair in merges]  # type: ignore[misc]
+
+
+def _merge(
+    pair: str, new: str, where_seen: Iterable[int], pieces: list[str], counts: list[int], pair_counts: dict[str, int]
+) -> dict[str, set[int]]:
+    """Merge a pair in the pieces that have it, and count anew; return where pairs have come to be."""
+    left, right = pair[0], pair[1]
+    created: defaultdict[str, set[int]] = defaultdict(set)
+    for where in where_seen:
+        parts = pieces[where].split(pair)
+        if len(parts) == 1:
             continue
-        if count < -negative_count:
-            heapq.heappush(heap, (-count, best))
-            continue
-        new = 256 + len(merges)
-        merges.append(best)
-        created = set()
-        for where in seen_in.pop(best):
-            old_piece, count = pieces[where], counts[where]
-            pieces[where] = piece = merge_pair(old_piece, best, new)
-            for pair in pairwise(old_piece):
-                pair_counts[pair] -= count
-            for pair in pairwise(piece):
-                pair_counts[pair] += count
-                if new in pair:
-                    created.add(pair)
-                    seen_in[pair].add(where)
-        for pair in created:
-            heapq.heappush(heap, (-pair_counts[pair], pair))
-    return merges
+        count = counts[where]
+        pieces[where] = new.join(parts)
+        before = parts[0][-1:]
+        for part in parts[1:-1]:
+            if before:
+                pair_counts[before + left] -= count
+                pair_counts[before + new] += count
+                created[before + new].add(where)
+            if part:
+                pair_counts[right + part[0]] -= count
+                pair_counts[new + part[0]] += count
+                created[new + part[0]].add(where)
+                before = part[-1]
+            else:  # the next one follows at once: right left becomes new new
+                pair_counts[right + left] -= count
+                pair_counts[new + left] += count
+                before = new
+        if before:
+            pair_counts[before + left] -= count
+            pair_counts[before + new] += count
+            created[before + new].add(where)
+        if after := parts[-1][:1]:
+            pair_counts[right + after] -= count
+            pair_counts[new + after] += count
+            created[new + after].add(where)
+    return created
 
 
 def count_pieces(texts: Iterable[str]) -> Counter[bytes]:
@@ -99,26 +144,8 @@ def count_pieces(texts: Iterable[str]) -> Counter[bytes]:
     words: Counter[str] = Counter()
     chars_left = TRAINING_CHARS
     for text in texts:
-        words.update(map(re.Match.group, PIECE.finditer(text, 0, chars_left)))
-        chars_left = max(0, chars_left - len(text))
-    pieces: Counter[bytes] = Counter()
-    for word, count in words.items():
-        utf8 = word.encode("utf-8", "surrogatepass")
-        for start in range(0, len(utf8), LONGEST_PIECE_BYTES):
-            pieces[utf8[start : start + LONGEST_PIECE_BYTES]] += count
-    return pieces
-
-
-def merge_pair(ids: list[int], pair: tuple[int, int], new: int) -> list[int]:
-    """Return ids with every occurrence of pair replaced by new, from the left."""
-    left, right = pair
-    merged: list[int] = []
-    i = 0
-    while i < len(ids):
-        if ids[i] == left and i + 1 < len(ids) and ids[i + 1] == right:
-            merged.append(new)
-            i += 2
-        else:
-            merged.append(ids[i])
-            i += 1
-    return merged
+        if chars_left <= 0:
+            break
+        words.update(match.group() for match in PIECE.finditer(text, 0, chars_left))
+        chars_left -= len(text)
+    return Counter({word.encode("utf-8", "surrogatepass"): count for word, count in words.items()})

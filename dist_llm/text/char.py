@@ -1,6 +1,7 @@
 """A token is a character of the training text: a small vocabulary, readable tokens, and no others allowed.
 
 There is no special token, since every id is a character; tiny Shakespeare gives the well-known 65.
+To Hugging Face it is a vocabulary of words, each of them a character.
 """
 
 from collections.abc import Iterable
@@ -10,6 +11,8 @@ import numpy as np
 
 from dist_llm.errors import UserError
 from dist_llm.text.tokenizer import Tokenizer
+
+ANY_CHARACTER = r"[\s\S]"
 
 
 class CharTokenizer(Tokenizer):
@@ -26,7 +29,7 @@ class CharTokenizer(Tokenizer):
     def __init__(self, alphabet: list[str]) -> None:
         if not alphabet or alphabet != sorted(set(alphabet)) or any(len(c) != 1 for c in alphabet):
             raise ValueError("the alphabet must be a sorted list of distinct characters, at least one")
-        super().__init__([c.encode("utf-8", "surrogatepass") for c in alphabet], eot_id=None)
+        super().__init__([c.encode("utf-8", "surrogatepass") for c in alphabet], {})
         self.alphabet = alphabet
         self._code_points = np.array([ord(c) for c in alphabet], dtype=np.uint32)  # (V,)
 
@@ -41,11 +44,22 @@ class CharTokenizer(Tokenizer):
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Rebuild from the alphabet."""
-        return cls(data["alphabet"])
+        vocab: dict[str, int] = data["model"]["vocab"]
+        alphabet = sorted(vocab)
+        if vocab != {character: i for i, character in enumerate(alphabet)}:
+            raise ValueError("the ids are not the places in the sorted alphabet")
+        return cls(alphabet)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the alphabet as a list: in one JSON string two neighbouring surrogates would join."""
-        return super().to_dict() | {"alphabet": self.alphabet}
+    def _pre_tokenizer(self) -> dict[str, Any]:
+        return {"type": "Split", "pattern": {"Regex": ANY_CHARACTER}, "behavior": "Isolated", "invert": False}
+
+    def _decoder(self) -> dict[str, Any]:
+        return {"type": "Fuse"}
+
+    def _model(self) -> dict[str, Any]:
+        vocab = {character: i for i, character in enumerate(self.alphabet)}
+        # The unknown token is none of them: what the alphabet lacks is an error there as here, and not left out.
+        return {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"}
 
     def _encode_ordinary(self, text: str) -> np.ndarray:
         # UTF-32 is an array of code points, and the alphabet is sorted: one binary search encodes them all.

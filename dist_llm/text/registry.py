@@ -1,8 +1,10 @@
 """The tokenizers by name: train one, write it to a file, read it back.
 
-The file is the tokenizer's JSON and nothing else, so its `sha256sum` is the fingerprint.
+The file is `tokenizer.json` as Hugging Face's tokenizers writes and reads it. It holds the tokenizer's JSON and nothing
+else, so its `sha256sum` is the fingerprint.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +14,22 @@ from dist_llm.errors import UserError
 from dist_llm.text.bpe import BPETokenizer
 from dist_llm.text.bpe_training import train_merges
 from dist_llm.text.byte import ByteTokenizer
-from dist_llm.text.char import CharTokenizer
-from dist_llm.text.tokenizer import FORMAT, VERSION, Tokenizer
+from dist_llm.text.char import ANY_CHARACTER, CharTokenizer
+from dist_llm.text.sentencepiece import NORMALIZERS, SentencePieceTokenizer
+from dist_llm.text.tokenizer import END_OF_TEXT, Tokenizer
+
+FORMAT_0_1 = "dist_llm tokenizer"  # how version 0.1 began its files
+
+FILE, CONFIG_FILE = "tokenizer.json", "tokenizer_config.json"
+# What ends a text in GPT-2 and here, in Llama 3, in DeepSeek, and in Llama 2.
+ENDS_OF_TEXT = (END_OF_TEXT, "<|end_of_text|>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "</s>")
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {t.kind: t for t in (ByteTokenizer, CharTokenizer, BPETokenizer)}
+
+
+def is_file(tokenizer: str) -> bool:
+    """Whether ``data.tokenizer`` names an existing tokenizer.json rather than a kind to be trained."""
+    return tokenizer not in TOKENIZERS
 
 
 def train_tokenizer(kind: str, texts: Sequence[str], vocab_size: int) -> Tokenizer:
@@ -33,58 +47,131 @@ def train_tokenizer(kind: str, texts: Sequence[str], vocab_size: int) -> Tokeniz
     Raises
     ------
     UserError
-        An unknown kind, no text to learn from, or a vocabulary that is too small.
+        No text to learn from, or a vocabulary that is too small.
     """
     if kind == "byte":
         return ByteTokenizer()
     if kind == "char":
         return CharTokenizer.train(texts)
     if kind == "bpe":
-        return BPETokenizer(train_merges(texts, vocab_size))
-    raise UserError(f"unknown tokenizer {kind!r}: data.tokenizer is one of {', '.join(TOKENIZERS)}")
+        return BPETokenizer.of_merges(train_merges(texts, vocab_size))
+    raise ValueError(f"unknown tokenizer {kind!r}")
 
 
-def save_tokenizer(tokenizer: Tokenizer, path: str | Path) -> None:
-    """Write a tokenizer to a JSON file."""
-    Path(path).write_bytes(tokenizer.to_json().encode("ascii"))
+def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write a tokenizer to a folder, as tokenizer.json and, saying what ends a text, tokenizer_config.json."""
+    (folder / FILE).write_bytes(tokenizer.to_json().encode("ascii"))
+    (folder / CONFIG_FILE).write_text(json.dumps(tokenizer_config(tokenizer), indent=2) + "\n", encoding="utf-8")
+
+
+def tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return the content of tokenizer_config.json, which Hugging Face's transformers wants too."""
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": tokenizer.end_of_text,
+        "eos_token": tokenizer.end_of_text,
+        "clean_up_tokenization_spaces": False,
+    }
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """Read a tokenizer that save_tokenizer wrote.
+    """Read a tokenizer.json; what ends a text, a tokenizer_config.json beside it may say.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file, or a folder that has it.
 
     Raises
     ------
     UserError
         The file is missing, damaged or of another format; the message names it.
     """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        path = path / FILE
+    data, config = _read_json(path), {}
+    if (beside := path.with_name(CONFIG_FILE)).is_file():
+        config = _read_json(beside)
+    end = config.get("eos_token") if isinstance(config, dict) else None
     try:
-        data = json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot read the tokenizer {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"the tokenizer {path} is damaged (not JSON: {error}); make it again") from error
-    try:
-        return tokenizer_from_dict(data)
+        return tokenizer_from_dict(data, end["content"] if isinstance(end, dict) else end)
     except UserError as error:
         raise UserError(f"cannot use the tokenizer {path}: {error}") from error
 
 
-def tokenizer_from_dict(data: Any) -> Tokenizer:
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read the tokenizer {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"the tokenizer {path} is damaged (not JSON: {error})") from error
+
+
+def tokenizer_from_dict(data: Any, end_of_text: str | None = None) -> Tokenizer:
     """Rebuild a tokenizer of any kind from its `to_dict`.
+
+    Parameters
+    ----------
+    end_of_text : str, optional
+        The special token that ends a text; of those that there are, the best known, unless told.
 
     Raises
     ------
     UserError
-        Another format, a version or kind this program does not know, or damaged content.
+        Another format, a kind this program does not know, or damaged content.
     """
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise UserError(f'it does not say "format": "{FORMAT}"; name a file that dist_llm wrote')
-    if data.get("version") != VERSION:
-        raise UserError(f"it has version {data.get('version')} and this dist_llm reads {VERSION}; make it again")
-    kind = str(data.get("kind"))
-    if kind not in TOKENIZERS:
-        raise UserError(f"its kind {kind} is not one of {', '.join(TOKENIZERS)}; make it again")
+    if not isinstance(data, dict) or not ("model" in data or data.get("format") == FORMAT_0_1):
+        raise UserError("it is no tokenizer.json: it has no model")
     try:
-        return TOKENIZERS[kind].from_dict(data)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"its content is damaged ({type(error).__name__}: {error}); make it again") from error
+        if "model" not in data:
+            return _from_0_1(data)
+        tokenizer, begin = _kind_of(data).from_dict(data), _begin(data)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        raise UserError(f"its content is damaged or not supported ({type(error).__name__}: {error})") from error
+    if isinstance(tokenizer, SentencePieceTokenizer) or tokenizer.to_dict() != data:
+        tokenizer.document = data
+    ends = [end_of_text] if end_of_text is not None else ENDS_OF_TEXT
+    tokenizer.end_of_text = next((end for end in ends if end in tokenizer.special), None)
+    tokenizer.begin_of_text = begin if begin in tokenizer.special else None
+    return tokenizer
+
+
+def _kind_of(data: dict[str, Any]) -> type[Tokenizer]:
+    model = data["model"]
+    if model["type"] == "WordLevel" and data["pre_tokenizer"]["pattern"] == {"Regex": ANY_CHARACTER}:
+        return CharTokenizer
+    if model["type"] != "BPE":
+        raise ValueError(f"a {model['type']} of this kind is not supported, only a byte-level BPE or characters")
+    if data["normalizer"] == {"type": "Sequence", "normalizers": NORMALIZERS}:
+        return SentencePieceTokenizer
+    if data["normalizer"] not in (None, {"type": "Sequence", "normalizers": []}):
+        raise ValueError(f"the normalizer {json.dumps(data['normalizer'])} is not supported")
+    return ByteTokenizer if data == ByteTokenizer().to_dict() else BPETokenizer
+
+
+def _begin(data: dict[str, Any]) -> str | None:
+    """Return the special token that is put before a text, if there is one."""
+    top = data.get("post_processor") or {}
+    for part in top["processors"] if top.get("type") == "Sequence" else [top]:
+        if part.get("type") == "TemplateProcessing" and "SpecialToken" in part["single"][0]:
+            return str(part["single"][0]["SpecialToken"]["id"])
+    return None
+
+
+def _from_0_1(data: dict[str, Any]) -> Tokenizer:
+    """Rebuild a tokenizer as version 0.1 wrote it; its fingerprint stays that of its file, which its shards name."""
+    kind = data["kind"]
+    tokenizer: Tokenizer
+    if kind == "bpe":
+        tokenizer = BPETokenizer.of_merges([(left, right) for left, right in data["merges"]])
+    elif kind == "char":
+        tokenizer = CharTokenizer(data["alphabet"])
+    elif kind == "byte":
+        tokenizer = ByteTokenizer()
+    else:
+        raise ValueError(f"its kind {kind} is not one of {', '.join(TOKENIZERS)}")
+    content = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    tokenizer.fingerprint = hashlib.sha256(content.encode()).hexdigest()
+    return tokenizer

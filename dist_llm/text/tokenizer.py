@@ -9,8 +9,10 @@ no UTF-8 at all; those are shown as U+FFFD, the replacement character.
 import codecs
 import hashlib
 import json
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -18,7 +20,6 @@ import numpy as np
 from dist_llm.errors import UserError
 
 END_OF_TEXT = "<|endoftext|>"
-FORMAT, VERSION = "dist_llm tokenizer", 1
 
 
 def _surrogatepass_or_replace(error: UnicodeError) -> tuple[str | bytes, int]:
@@ -38,23 +39,45 @@ class Tokenizer(ABC):
     Attributes
     ----------
     kind : str
-        The name it is chosen and saved by.
+        The name it is chosen by.
     token_bytes : list of bytes
         Bytes that each id adds to the text, for counting bits per byte; a special token adds b"".
-    eot_id : int or None
-        The special token END_OF_TEXT, which stands between documents; None if the vocabulary has none.
+    special : dict of str to int
+        The special tokens.
+    end_of_text : str or None
+        The special token that stands between documents: END_OF_TEXT, unless another's tokenizer has its own; None if
+        there is none.
+    begin_of_text : str or None
+        The special token that another's tokenizer puts before a prompt; None if it does not.
+    document : dict or None
+        The content of the tokenizer.json it was read from, where that says more than `to_dict` would.
     """
 
     kind: ClassVar[str]
 
-    def __init__(self, token_bytes: list[bytes], eot_id: int | None) -> None:
+    def __init__(
+        self,
+        token_bytes: list[bytes],
+        special: Mapping[str, int],
+        added: Mapping[str, int] | None = None,
+    ) -> None:
         self.token_bytes = token_bytes
-        self.eot_id = eot_id
+        self.special = dict(special)
+        self.end_of_text = END_OF_TEXT if END_OF_TEXT in special else None
+        self.begin_of_text: str | None = None
+        self.document: dict[str, Any] | None = None
+        self._added = dict(added or {})
+        self._names = {i: name for name, i in self.special.items()}
 
     @property
     def vocab_size(self) -> int:
         """Number of ids, specials included."""
         return len(self.token_bytes)
+
+    @property
+    def eot_id(self) -> int | None:
+        """Id of `end_of_text`."""
+        return None if self.end_of_text is None else self.special[self.end_of_text]
 
     def encode(self, text: str, allow_special: bool = False) -> np.ndarray:
         """Cut text into tokens.
@@ -76,12 +99,14 @@ class Tokenizer(ABC):
         UserError
             A character that the vocabulary lacks.
         """
-        if not allow_special or self.eot_id is None:
+        known = self._added | self.special if allow_special else self._added
+        if not known:
             return self._encode_ordinary(text)
-        first, *others = text.split(END_OF_TEXT)
-        parts = [self._encode_ordinary(first)]
-        for other in others:
-            parts += [np.array([self.eot_id], dtype=np.int32), self._encode_ordinary(other)]
+        longest_first = sorted(known, key=len, reverse=True)
+        # The odd parts are what the group has matched.
+        parts = re.split(f"({'|'.join(map(re.escape, longest_first))})", text)
+        for i, part in enumerate(parts):
+            parts[i] = np.array([known[part]], np.int32) if i % 2 else self._encode_ordinary(part)
         return np.concatenate(parts)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
@@ -103,21 +128,51 @@ class Tokenizer(ABC):
                     f"token {i} is outside this {self.kind} tokenizer's vocabulary of {self.vocab_size}: "
                     "decode with the tokenizer that made the tokens"
                 )
-            parts.append(END_OF_TEXT.encode() if i == self.eot_id else self.token_bytes[i])
+            parts.append(self._names[i].encode() if i in self._names else self.token_bytes[i])
         return b"".join(parts)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the tokenizer's JSON, in hex: equal for two tokenizers that do the same."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+        end = "" if self.end_of_text in (None, END_OF_TEXT) else self.end_of_text  # which the JSON does not tell
+        return hashlib.sha256(f"{self.to_json()}{end}".encode()).hexdigest()
 
     def to_json(self) -> str:
         """Return to_dict as one line of ASCII that depends on nothing but its content."""
         return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what from_dict needs, as plain JSON values."""
-        return {"format": FORMAT, "version": VERSION, "kind": self.kind}
+        """Return the content of tokenizer.json, as Hugging Face's tokenizers reads it: plain JSON values."""
+        if self.document is not None:
+            return self.document
+        as_it_is = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+        added = [
+            {"id": i, "content": content, "special": content in self.special} | as_it_is
+            for content, i in (self.special | self._added).items()
+        ]
+        return {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": added,
+            "normalizer": None,
+            "pre_tokenizer": self._pre_tokenizer(),
+            "post_processor": None,
+            "decoder": self._decoder(),
+            "model": self._model(),
+        }
+
+    @abstractmethod
+    def _pre_tokenizer(self) -> dict[str, Any]:
+        """Return how text is cut into pieces, in Hugging Face's terms."""
+
+    @abstractmethod
+    def _decoder(self) -> dict[str, Any]:
+        """Return how tokens become text."""
+
+    @abstractmethod
+    def _model(self) -> dict[str, Any]:
+        """Return how a piece becomes tokens."""
 
     @classmethod
     @abstractmethod
@@ -127,6 +182,15 @@ class Tokenizer(ABC):
     @abstractmethod
     def _encode_ordinary(self, text: str) -> np.ndarray:
         """Encode text in which nothing is special, to int32."""
+
+
+def added_tokens(data: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the ids of the special and of the other added tokens that a tokenizer.json names."""
+    special: dict[str, int] = {}
+    added: dict[str, int] = {}
+    for token in data["added_tokens"]:
+        (special if token["special"] else added)[token["content"]] = int(token["id"])
+    return special, added
 
 
 class StreamDecoder:

@@ -1,12 +1,14 @@
 """The ways to begin a run, side by side.
 
-    Fresh        random weights, in a folder of its own
-    Continued    a checkpoint of a run, in that run's folder (--resume)
+    Fresh          random weights, in a folder of its own
+    Continued      a checkpoint of a run, in that run's folder (--resume)
+    FromWeights    the weights of another run or of a Hugging Face model, in a folder of its own (--init-from)
 
 Each plans, checking all that can be checked before anything is written; finds the token shards; and opens the run
 folder, with the state to begin from. All of it happens on rank 0.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,13 +21,12 @@ from dist_llm.data.preparation import Data, open_data, prepare
 from dist_llm.errors import UserError
 from dist_llm.parallel.strategy import State
 from dist_llm.settings import Settings
-from dist_llm.text import load_tokenizer, save_tokenizer
+from dist_llm.text import is_file, load_tokenizer, save_tokenizer
 from dist_llm.training.checkpoint import find_checkpoint, load_checkpoint, read_state, set_aside_later_checkpoints
-from dist_llm.training.load_run import shards_of_run
+from dist_llm.training.load_run import load_model, shape_of, shards_of_run
 from dist_llm.training.progress import terminal_columns
 from dist_llm.training.run_dir import (
     CONFIG,
-    TOKENIZER,
     check_run_dir_is_free,
     create_run_dir,
     locked,
@@ -36,6 +37,9 @@ from dist_llm.training.run_dir import (
 # What a resumed run may not change: it would no longer be the same run. (The text may move, but not change: its tokens
 # are compared.)
 FIXED = (*(f"model.{key}" for key in SECTIONS["model"]), "train.seed", "train.batch_size", "train.run_dir")
+
+# What a model of given weights may be given otherwise.
+FREE_TO_CHANGE = ("max_seq_len", "dropout", "init_std")
 
 
 class Opened(NamedTuple):
@@ -84,8 +88,49 @@ class Fresh:
         folder = create_run_dir(config.train.run_dir)
         with locked(folder):
             write_text(folder / CONFIG, config.to_toml())
-            save_tokenizer(data.tokenizer, folder / TOKENIZER)
+            save_tokenizer(data.tokenizer, folder)
             yield Opened(folder, {}, 0)
+
+
+@dataclass(frozen=True)
+class FromWeights(Fresh):
+    """Begin with the weights of another model, on new text and with a new optimizer."""
+
+    source: Path
+
+    @classmethod
+    def plan_from(cls, settings: Settings, source: Path) -> "FromWeights":
+        """Check what the user wants, against the model as it is.
+
+        Parameters
+        ----------
+        source : Path
+            A run folder, one checkpoint inside of it, or a folder with a Hugging Face Llama.
+
+        Raises
+        ------
+        UserError
+            There is no such model, it is not supported, or the configuration has another shape.
+        """
+        shape, tokenizer = shape_of(source)
+        begun = Config().replace({"data": {"tokenizer": str(tokenizer)}})
+        begun = dataclasses.replace(begun, model=shape)
+        config = _with_full_paths(settings.apply_to(begun))
+        for key in SECTIONS["model"]:
+            was, now = getattr(shape, key), getattr(config.model, key)
+            if now != was and key not in FREE_TO_CHANGE:
+                raise UserError(
+                    f"--init-from takes the shape of {source}: model.{key} is {was} and cannot become {now}"
+                )
+        check_run_dir_is_free(config.train.run_dir)
+        return cls(config, source)
+
+    @contextmanager
+    def open(self, config: Config, data: Data, shards: Path) -> Iterator[Opened]:
+        """Create the run folder, and read the weights."""
+        model = load_model(self.source, config.model)
+        with super().open(config, data, shards) as opened:
+            yield opened._replace(state={"model": model.state_dict()})
 
 
 @dataclass(frozen=True)
@@ -144,9 +189,9 @@ class Continued:
         """
         folder = run_dir_of(self.checkpoint)
         with locked(folder):
-            if load_tokenizer(folder / TOKENIZER).fingerprint != data.tokenizer.fingerprint:
-                raise UserError(f"{shards} was made with another tokenizer than {folder / TOKENIZER}")
-            parts, state = load_checkpoint(self.checkpoint)
+            if load_tokenizer(folder).fingerprint != data.tokenizer.fingerprint:
+                raise UserError(f"{shards} was made with another tokenizer than {folder}")
+            parts, state = load_checkpoint(self.checkpoint, config.model)
             if state["train_tokens"] != data.train.fingerprint:
                 raise UserError(
                     f"the text has changed since {self.checkpoint}: its training tokens in {shards} are others"
@@ -158,7 +203,12 @@ class Continued:
 
 def _with_full_paths(config: Config) -> Config:
     """Return the configuration with paths that hold from another folder too, where the run may be resumed."""
-    data = {k: str(Path(p).expanduser().resolve()) for k in ("path", "shards") if (p := getattr(config.data, k))}
+    named = {key: getattr(config.data, key) for key in ("path", "shards", "tokenizer")}
+    data = {
+        key: str(Path(path).expanduser().resolve())
+        for key, path in named.items()
+        if path and (key != "tokenizer" or is_file(path))
+    }
     run_dir = config.train.run_dir and str(Path(config.train.run_dir).expanduser())
     return config.replace({"data": data, "train": {"run_dir": run_dir}})
 

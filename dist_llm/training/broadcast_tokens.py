@@ -47,7 +47,8 @@ def broadcast_tokens(folder: Path, comm: Comm) -> tuple[Data, list[int]]:
     received = [rank for rank, report in enumerate(reports) if report != reports[0]]
     if here is not None and not received:
         return here, []
-    tokenizer = tokenizer_from_dict(comm.on_rank_0(lambda: here.tokenizer.to_dict() if here else {}))
+    described = comm.on_rank_0(lambda: (here.tokenizer.to_dict(), here.tokenizer.end_of_text) if here else ({}, None))
+    tokenizer = tokenizer_from_dict(*described)
     own = (None, None) if here is None or comm.rank in received else (here.train, here.val)
     train, val = (_send(shards, report, comm) for shards, report in zip(own, reports[0], strict=True))
     return Data(tokenizer, train, val), received

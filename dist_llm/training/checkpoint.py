@@ -1,8 +1,9 @@
 """Checkpoints: ``RUN/checkpoints/step-00000020/`` with a few files, written so that a crash never leaves half of one.
 
-    model.safetensors      every parameter, under Hugging Face's names for a Llama (but see rope.py: the rows of q_proj
-                           and k_proj are in the order of the interleaved rotary embedding)
-    optimizer.safetensors  the optimizer's state; without it, a checkpoint is weights alone
+    model.safetensors      every parameter, as Hugging Face's Llama has it
+    config.json, ...       what `from_pretrained` reads beside it, so that the folder is a model to Hugging Face too
+    tokenizer.json
+    optimizer.safetensors  the optimizer's state, in the order of memory; without it, a checkpoint is weights alone
     strategy.safetensors   only where ranks keep something of their own between steps (parallel.strategy=local)
     state.json             step, validation loss, ..., and the SHA-256 of the others and of itself
 
@@ -24,10 +25,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from dist_llm.atomic import remove_folder, whole_folder
+from dist_llm.config import ModelConfig
 from dist_llm.errors import UserError
-from dist_llm.model.params import ParamStore
+from dist_llm.model.llama import Llama, half_split
 
-FORMAT = 1
+FORMAT = 2
+INTERLEAVED = 1  # the format in which q_proj and k_proj were in the order of memory
 STATE = "state.json"
 SUFFIX = ".safetensors"
 RENAMED = {"reduction": "strategy"}  # as older versions called it
@@ -37,7 +40,12 @@ class DamagedCheckpointError(UserError):
     """A checkpoint whose files are not what was written."""
 
 
-def save_checkpoint(run_dir: Path, parts: Mapping[str, Mapping[str, np.ndarray]], state: Mapping[str, Any]) -> Path:
+def save_checkpoint(
+    run_dir: Path,
+    parts: Mapping[str, Mapping[str, np.ndarray]],
+    state: Mapping[str, Any],
+    texts: Mapping[str, str] | None = None,
+) -> Path:
     """Write a checkpoint and return its folder.
 
     Parameters
@@ -48,6 +56,8 @@ def save_checkpoint(run_dir: Path, parts: Mapping[str, Mapping[str, np.ndarray]]
         arrays are left out.
     state : mapping
         JSON values; ``state["step"]``, the number of finished steps, names the folder.
+    texts : mapping of str to str, optional
+        Other files, by name.
 
     Raises
     ------
@@ -61,7 +71,10 @@ def save_checkpoint(run_dir: Path, parts: Mapping[str, Mapping[str, np.ndarray]]
             for path, arrays in files.items():
                 # "pt" is what other programs expect of a file of weights; it names no dependency on PyTorch.
                 save_file(dict(arrays), path, metadata={"format": "pt"} if path.stem == "model" else None)
-            document = dict(state) | {"format": FORMAT, "sha256": {path.name: _sha256(path) for path in files}}
+            for name, text in (texts or {}).items():
+                (temporary / name).write_text(text, encoding="utf-8")
+            written = sorted(path.name for path in temporary.iterdir())
+            document = dict(state) | {"format": FORMAT, "sha256": {name: _sha256(temporary / name) for name in written}}
             document["sha256"][STATE] = _digest(document)
             (temporary / STATE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
             for path in files:  # safetensors makes its files readable by their owner alone
@@ -84,8 +97,8 @@ def read_state(folder: Path) -> dict[str, Any]:
         written = document["sha256"].pop(STATE)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedCheckpointError(f"{folder} is damaged: {STATE} is missing or truncated") from error
-    if document.get("format") != FORMAT:
-        raise DamagedCheckpointError(f"{folder}: format {document.get('format')}, this version reads {FORMAT}")
+    if document.get("format") not in (INTERLEAVED, FORMAT):
+        raise DamagedCheckpointError(f"{folder}: format {document.get('format')}, this version reads 1 and {FORMAT}")
     if written != _digest(document):
         raise DamagedCheckpointError(f"{folder} is damaged: {STATE} was altered")
     return document
@@ -109,12 +122,14 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(
-    folder: Path, only: Collection[str] | None = None
+    folder: Path, config: ModelConfig, only: Collection[str] | None = None
 ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
     """Read a checkpoint, after verifying it.
 
     Parameters
     ----------
+    config : ModelConfig
+        That of its model.
     only : collection of str, optional
         The parts to read; all of them unless told.
 
@@ -129,13 +144,15 @@ def load_checkpoint(
         As `verify_checkpoint`.
     """
     state = verify_checkpoint(folder)
-    names = [name.removesuffix(SUFFIX) for name in state["sha256"]]
+    names = [name.removesuffix(SUFFIX) for name in state["sha256"] if name.endswith(SUFFIX)]
     parts = {RENAMED.get(n, n): load_file(folder / f"{n}{SUFFIX}") for n in names if only is None or n in only}
+    if state["format"] == INTERLEAVED and "model" in parts:
+        parts["model"] = half_split(parts["model"], config)
     return parts, state
 
 
-def load_weights(folder: Path, params: ParamStore) -> dict[str, Any]:
-    """Fill the parameters from a checkpoint, and return its state.
+def load_weights(folder: Path, model: Llama) -> dict[str, Any]:
+    """Fill a model's parameters from a checkpoint, and return its state.
 
     Raises
     ------
@@ -144,9 +161,9 @@ def load_weights(folder: Path, params: ParamStore) -> dict[str, Any]:
     UserError
         Its tensors are not those of the model.
     """
-    parts, state = load_checkpoint(folder, ("model",))
+    parts, state = load_checkpoint(folder, model.config, ("model",))
     try:
-        params.load_state_dict(parts["model"])
+        model.load_state_dict(parts["model"])
     except UserError as error:
         raise UserError(f"{folder}: {error}") from None
     return state

@@ -1,18 +1,19 @@
-"""Loading a finished run for use."""
+"""Loading a model for use: a run's, or Hugging Face's."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dist_llm.config import Config
+from dist_llm.config import Config, ModelConfig
 from dist_llm.data.preparation import prepare
-from dist_llm.errors import UserError
 from dist_llm.inference.language_model import LanguageModel
+from dist_llm.interop import huggingface
 from dist_llm.model.llama import Llama
 from dist_llm.text import load_tokenizer
-from dist_llm.training.checkpoint import find_checkpoint, load_weights
+from dist_llm.training.checkpoint import find_checkpoint, is_checkpoint, load_weights
 from dist_llm.training.progress import terminal_columns
-from dist_llm.training.run_dir import CONFIG, TOKENIZER, read_config, run_dir_of
+from dist_llm.training.run_dir import CONFIG, read_config, run_dir_of
 
 
 def shards_of_run(config: Config, state: Mapping[str, Any]) -> Path:
@@ -34,26 +35,63 @@ def shards_of_run(config: Config, state: Mapping[str, Any]) -> Path:
     return folder if (folder / "meta.json").exists() else prepare(config.data, progress=terminal_columns() > 0)
 
 
-def load(run: str | Path, which: str = "best") -> LanguageModel:
-    """Load the model of a run.
+def load(source: str | Path, which: str = "best") -> LanguageModel:
+    """Load a model with its tokenizer.
 
     Parameters
     ----------
-    run : str or Path
-        A run folder, or one checkpoint inside of it.
+    source : str or Path
+        A run folder, one checkpoint inside of it, or a folder with a Hugging Face Llama.
     which : {"best", "last"}
         Which checkpoint of a run folder.
 
     Raises
     ------
     UserError
-        There is no such run, or its checkpoint is damaged.
+        There is no such model, or it is damaged or not supported.
     """
-    checkpoint = find_checkpoint(Path(run).expanduser(), which)
+    folder = Path(source).expanduser()
+    if is_foreign(folder):
+        config = dataclasses.replace(Config(), model=huggingface.read_config(folder))
+        return LanguageModel(load_model(folder, config.model), load_tokenizer(folder), config)
+    checkpoint = find_checkpoint(folder, which)
     run_dir = run_dir_of(checkpoint)
     config = read_config(run_dir)
-    if config.model.vocab_size is None:
-        raise UserError(f"{run_dir / CONFIG} does not say model.vocab_size")
-    model = Llama(config.model, config.model.vocab_size)
-    state = load_weights(checkpoint, model.params)
-    return LanguageModel(model, load_tokenizer(run_dir / TOKENIZER), config, state)
+    model = Llama(config.model, config.vocab_size)
+    state = load_weights(checkpoint, model)
+    return LanguageModel(model, load_tokenizer(run_dir), config, state)
+
+
+def shape_of(source: Path) -> tuple[ModelConfig, Path]:
+    """Return the shape of a model to begin from, and the path of its tokenizer.json.
+
+    Raises
+    ------
+    UserError
+        As `load`.
+    """
+    if is_foreign(source):
+        return huggingface.read_config(source, huggingface.LONGEST_SEQ_LEN), source / huggingface.TOKENIZER
+    run_dir = run_dir_of(find_checkpoint(source, "best"))
+    return read_config(run_dir).model, run_dir / huggingface.TOKENIZER
+
+
+def load_model(source: Path, shape: ModelConfig) -> Llama:
+    """Return the model of a run (its best), of one of its checkpoints, or of Hugging Face's, given its shape.
+
+    Raises
+    ------
+    UserError
+        As `load`.
+    """
+    if is_foreign(source):
+        return huggingface.load_model(source, shape)
+    assert shape.vocab_size is not None
+    model = Llama(shape, shape.vocab_size)
+    load_weights(find_checkpoint(source, "best"), model)
+    return model
+
+
+def is_foreign(folder: Path) -> bool:
+    """Whether a folder is a model of Hugging Face's, and neither a run of ours nor one of its checkpoints."""
+    return huggingface.is_model(folder) and not is_checkpoint(folder) and not (folder / CONFIG).exists()

@@ -21,13 +21,14 @@ from dist_llm.data.preparation import Data
 from dist_llm.errors import RunError, UserError
 from dist_llm.inference.evaluation import Evaluation, evaluate
 from dist_llm.inference.generation import prompt_tokens
+from dist_llm.interop.huggingface import model_files
 from dist_llm.model.llama import count_parameters
 from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import place
 from dist_llm.parallel.registry import STRATEGIES
 from dist_llm.text import printable
-from dist_llm.training.begin import Continued, Fresh, Opened
+from dist_llm.training.begin import Continued, Fresh, FromWeights, Opened
 from dist_llm.training.broadcast_tokens import broadcast_tokens
 from dist_llm.training.checkpoint import list_checkpoints, prune_checkpoints, save_checkpoint, val_loss
 from dist_llm.training.loss_curve import draw_loss_curve
@@ -78,13 +79,17 @@ class Run:
                     held.enter_context(beginning.open(config, self.data, self.shards)) if comm.rank == 0 else nothing
                 )
             )
-            self.folder, step = comm.on_rank_0(lambda: (opened.folder, opened.step))
-            if step:
+            self.folder, step, has_state = comm.on_rank_0(lambda: (opened.folder, opened.step, bool(opened.state)))
+            if has_state:
                 self.train_step.load_state_dict(opened.state, step)
             self._held = held.pop_all()
         self.best_val_loss = comm.on_rank_0(lambda: min(map(val_loss, list_checkpoints(self.folder)), default=math.inf))
         self.report = startup_report(config, self.train_step.model, self.data, self.shards, comm, placement, received)
-        self.report += f"\nrun      {self.folder}" + f", continued after step {step}" * bool(step)
+        self.report += f"\nrun      {self.folder}"
+        if isinstance(beginning, FromWeights):
+            self.report += f", from the weights of {beginning.source}"
+        elif step:
+            self.report += f", continued after step {step}"
 
     def __enter__(self) -> "Run":
         return self
@@ -206,7 +211,8 @@ class Run:
         state = self.train_step.state_dict()
 
         def write() -> None:
-            save_checkpoint(self.folder, state, info)
+            texts = model_files(self.config.model, self.config.vocab_size, self.data.tokenizer)
+            save_checkpoint(self.folder, state, info, texts)
             prune_checkpoints(self.folder, self.config.train.keep_checkpoints)
 
         self.comm.on_rank_0(write)

@@ -12,7 +12,7 @@ from dist_llm.errors import UserError
 from dist_llm.settings import read_toml
 from dist_llm.training.checkpoint import is_checkpoint
 
-CONFIG, TOKENIZER = "config.toml", "tokenizer.json"
+CONFIG = "config.toml"
 
 
 def check_run_dir_is_free(run_dir: str | None) -> None:

@@ -248,7 +248,7 @@ class TrainStep:
     def state_dict(self) -> dict[str, State]:
         """Return the state of model, optimizer and strategy: whole on rank 0, and not to be used on the others."""
         return {
-            "model": self.model.params.state_dict(),
+            "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "strategy": self.strategy.state_dict(),
         }
@@ -269,7 +269,7 @@ class TrainStep:
         """
         parts = self.comm.on_rank_0(lambda: [part for part, arrays in state.items() if arrays])
         if self.comm.rank == 0:
-            self.model.params.load_state_dict(state["model"])
+            self.model.load_state_dict(state["model"])
         self.comm.bcast_(self.model.params.data)
         if "optimizer" in parts:
             optimizer = state.get("optimizer", {})

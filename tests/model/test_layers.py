@@ -12,7 +12,7 @@ from dist_llm.model.linear import Linear
 from dist_llm.model.loss_head import LossHead
 from dist_llm.model.params import ParamStore
 from dist_llm.model.rmsnorm import RMSNorm
-from dist_llm.model.rope import apply_rotary_emb, apply_rotary_emb_backward, precompute_freqs_cis
+from dist_llm.model.rope import apply_rotary_emb, apply_rotary_emb_backward, precompute_freqs_cis, rotary_frequencies
 from dist_llm.model.swiglu import SwiGLU
 from tests.gradcheck import check_gradient, check_layer
 from tests.oracles.plain import plain_cross_entropy, plain_rotary_emb
@@ -70,7 +70,7 @@ def test_rmsnorm(rng):
 
 def test_rope(rng):
     x = rng.standard_normal((2, 9, 3, 8))
-    freqs_cis = precompute_freqs_cis(9, 8, 100.0, np.float64)
+    freqs_cis = precompute_freqs_cis(9, rotary_frequencies(8, 100.0), np.float64)
     y = apply_rotary_emb(x, freqs_cis)
     np.testing.assert_allclose(y, plain_rotary_emb(x.swapaxes(1, 2), 100.0), rtol=1e-12, atol=1e-12)
 
@@ -84,7 +84,7 @@ def test_rope(rng):
 
 def test_rope_scores_depend_on_the_distance_only(rng):
     q, k = rng.standard_normal((2, 1, 1, 1, 8))
-    freqs_cis = precompute_freqs_cis(20, 8, 10000.0, np.float64)
+    freqs_cis = precompute_freqs_cis(20, rotary_frequencies(8, 10000.0), np.float64)
     scores = [
         float((apply_rotary_emb(q, freqs_cis[t : t + 1]) * apply_rotary_emb(k, freqs_cis[t - 3 : t - 2])).sum())
         for t in (3, 10, 19)
@@ -97,7 +97,9 @@ def test_rope_scores_depend_on_the_distance_only(rng):
 def test_attention(rng, monkeypatch, n_kv_heads):
     monkeypatch.setattr(causal_attention, "QUERY_BLOCK", 4)
     store = ParamStore()
-    layer = Attention(store, "attn", 16, 4, n_kv_heads, precompute_freqs_cis(10, 4, 100.0, np.float64), 1.0, 1.0)
+    layer = Attention(
+        store, "attn", 16, 4, n_kv_heads, precompute_freqs_cis(10, rotary_frequencies(4, 100.0), np.float64), 1.0, 1.0
+    )
     randomized(store, rng)
     store.data *= 0.3
     x = rng.standard_normal((2, 10, 16))
@@ -126,7 +128,7 @@ def test_block(rng, p):
     store = ParamStore()
     layer = Block(
         store, "block", dim=8, n_heads=2, n_kv_heads=1, ffn_dim=12, norm_eps=1e-5, dropout=p, init_std=1.0, out_std=1.0,
-        freqs_cis=precompute_freqs_cis(6, 4, 100.0, np.float64), observe=unobserved,
+        freqs_cis=precompute_freqs_cis(6, rotary_frequencies(4, 100.0), np.float64), observe=unobserved,
     )  # fmt: skip
     randomized(store, rng)
     x = rng.standard_normal((2, 6, 8))

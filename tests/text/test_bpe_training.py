@@ -1,12 +1,14 @@
 """The trainer against its plain reference, and at its limits."""
 
+import json
 import random
+import re
 
 import pytest
 
 from dist_llm.errors import UserError
 from dist_llm.text import bpe_training, train_tokenizer
-from dist_llm.text.bpe import PIECE
+from dist_llm.text.bpe_training import PIECE
 from tests.oracles import bpe_plain
 from tests.text.samples import HOSTILE, PROSE, random_texts
 
@@ -16,8 +18,7 @@ def plain_merges(texts, n_merges):
     return bpe_plain.train(pieces, n_merges)
 
 
-def test_merges_of_english_equal_the_plain_trainers(monkeypatch):
-    monkeypatch.setattr(bpe_training, "LONGEST_PIECE_BYTES", 10_000)  # the plain trainer cuts nothing
+def test_merges_of_english_equal_the_plain_trainers():
     texts = [PROSE[:3000], PROSE[3000:6000]]
     merges = bpe_training.train_merges(texts, 257 + 120)
     assert len(merges) == 120
@@ -34,8 +35,7 @@ def test_merges_full_of_ties_and_overlaps_equal_the_plain_trainers(seed):
     assert merges == plain_merges(texts, 1000)
 
 
-def test_merges_of_hostile_text_equal_the_plain_trainers(monkeypatch):
-    monkeypatch.setattr(bpe_training, "LONGEST_PIECE_BYTES", 10_000)
+def test_merges_of_hostile_text_equal_the_plain_trainers():
     texts = [*HOSTILE, *random_texts(30)]
     assert bpe_training.train_merges(texts, 257 + 100) == plain_merges(texts, 100)
 
@@ -67,9 +67,39 @@ def test_only_the_first_characters_are_read(monkeypatch):
     }
 
 
-def test_a_huge_piece_is_trained_on_in_cuts():
-    counts = bpe_training.count_pieces(["x" * 100_000])
-    assert max(map(len, counts)) <= bpe_training.LONGEST_PIECE_BYTES
-    assert sum(len(piece) * count for piece, count in counts.items()) == 100_000
-    # x, xx, xxxx, ... up to the longest piece, whose last pair of halves is seen once per cut.
-    assert bpe_training.train_merges(["x" * 100_000], 1000)[:3] == [(120, 120), (256, 256), (257, 257)]
+def test_a_huge_piece_is_trained_on_whole():
+    assert bpe_training.count_pieces(["x" * 100_000]) == {b"x" * 100_000: 1}
+    # x, xx, xxxx, ... up to the piece of two halves, which is seen once.
+    merges = bpe_training.train_merges(["x" * (1 << 16)], 1000)
+    assert merges == [(120, 120), *((256 + i, 256 + i) for i in range(14))]
+
+
+def hugging_faces_merges(texts, vocab_size):
+    hf = pytest.importorskip("tokenizers")
+    tokenizer = hf.Tokenizer(hf.models.BPE())
+    byte_level = hf.pre_tokenizers.ByteLevel
+    tokenizer.pre_tokenizer = byte_level(add_prefix_space=False)
+    trainer = hf.trainers.BpeTrainer(
+        vocab_size=vocab_size, min_frequency=2, initial_alphabet=byte_level.alphabet(),
+        special_tokens=["<|endoftext|>"], show_progress=False,
+    )  # fmt: skip
+    tokenizer.train_from_iterator(texts, trainer)
+    return [tuple(merge) for merge in json.loads(tokenizer.to_str())["model"]["merges"]]
+
+
+def our_merges(texts, vocab_size):
+    tokenizer = train_tokenizer("bpe", texts, vocab_size)
+    return [tuple(merge) for merge in tokenizer.to_dict()["model"]["merges"]]
+
+
+def test_hugging_face_learns_the_same_merges_in_the_same_order():
+    assert our_merges([PROSE], 2000) == hugging_faces_merges([PROSE], 2000)
+    texts = [text for text in (*HOSTILE, *random_texts(300)) if not re.search("[\ud800-\udfff]", text)]
+    assert our_merges(texts, 3000) == hugging_faces_merges(texts, 3000)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_hugging_face_breaks_ties_and_joins_equal_tokens_alike(seed):
+    rng = random.Random(seed)
+    texts = ["".join(rng.choices("abc "[: 2 + seed % 3], k=400)) for _ in range(4)]
+    assert our_merges(texts, 1000) == hugging_faces_merges(texts, 1000)

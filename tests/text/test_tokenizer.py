@@ -1,6 +1,7 @@
 """What every tokenizer promises, asked of each kind."""
 
 import hashlib
+import json
 import os
 import random
 import subprocess
@@ -17,6 +18,7 @@ from dist_llm.text import (
     Tokenizer,
     load_tokenizer,
     save_tokenizer,
+    tokenizer_from_dict,
     train_tokenizer,
 )
 from tests.text.samples import HOSTILE, PROSE, random_texts
@@ -116,8 +118,8 @@ def test_the_file_is_what_the_fingerprint_is_of(tmp_path):
     tokenizer = train_tokenizer("char", ["ba\U0001f600"], 0)
     save_tokenizer(tokenizer, tmp_path / "tokenizer.json")
     content = (tmp_path / "tokenizer.json").read_bytes()
-    alphabet = rb'["a","b","\ud83d\ude00"]'
-    assert content == b'{"alphabet":%b,"format":"dist_llm tokenizer","kind":"char","version":1}' % alphabet
+    vocab = rb'{"a":0,"b":1,"\ud83d\ude00":2}'
+    assert b'"model":{"type":"WordLevel","unk_token":"<unk>","vocab":%b}' % vocab in content
     assert tokenizer.fingerprint == hashlib.sha256(content).hexdigest()
 
 
@@ -157,7 +159,28 @@ def test_loading_a_file_that_is_not_there(tmp_path):
         load_tokenizer(tmp_path / "nowhere.json")
 
 
-HEAD = '{"format": "dist_llm tokenizer", "version": 1, '
+def test_files_of_version_0_1_are_read_and_keep_their_fingerprints(tmp_path):
+    of_old = {
+        "byte": '{"format":"dist_llm tokenizer","kind":"byte","version":1}',
+        "char": '{"alphabet":["a","b"],"format":"dist_llm tokenizer","kind":"char","version":1}',
+        "bpe": '{"format":"dist_llm tokenizer","kind":"bpe","merges":[[97,98],[256,98]],"version":1}',
+    }
+    for kind, content in of_old.items():
+        (tmp_path / "tokenizer.json").write_text(content)
+        tokenizer = load_tokenizer(tmp_path / "tokenizer.json")
+        assert tokenizer.kind == kind
+        assert tokenizer.fingerprint == hashlib.sha256(content.encode()).hexdigest()
+        assert tokenizer.decode(tokenizer.encode("abba")) == "abba"
+        assert tokenizer_from_dict(tokenizer.to_dict()).token_bytes == tokenizer.token_bytes
+    assert tokenizer.encode("abba").tolist() == [257, 97]
+
+
+def tokenizer_json(kind, **changes):
+    document = train_tokenizer(kind, ["abc"], 258).to_dict()
+    return json.dumps(document | {"model": document["model"] | changes})
+
+
+BAD_VOCABULARY = {s: i for s, i in train_tokenizer("byte", [], 0).to_dict()["model"]["vocab"].items() if i > 0}
 
 
 @pytest.mark.parametrize(
@@ -165,24 +188,26 @@ HEAD = '{"format": "dist_llm tokenizer", "version": 1, '
     [
         ("", "is damaged (not JSON"),
         ("\xff\xfe", "is damaged (not JSON"),
-        (HEAD, "is damaged (not JSON"),
-        ("[1]", 'it does not say "format": "dist_llm tokenizer"'),
-        ('{"model": {"type": "BPE"}}', 'it does not say "format": "dist_llm tokenizer"'),
-        ('{"format": "dist_llm tokenizer", "version": 2}', "it has version 2 and this dist_llm reads 1"),
-        (HEAD + '"kind": "word"}', "its kind word is not one of byte, char, bpe"),
-        (HEAD + '"kind": []}', "its kind [] is not one of byte, char, bpe"),
-        (HEAD + '"kind": "bpe"}', "its content is damaged (KeyError: 'merges')"),
-        (HEAD + '"kind": "bpe", "merges": [[97]]}', "its content is damaged (ValueError: not enough values"),
-        (
-            HEAD + '"kind": "bpe", "merges": [[97, 256]]}',
-            "merge (97, 256) uses a token that does not exist yet",
-        ),
-        (HEAD + '"kind": "bpe", "merges": [[97, 98], [97, 98]]}', "a pair is merged twice"),
-        (HEAD + '"kind": "bpe", "merges": [["a", "b"]]}', "its content is damaged (TypeError"),
-        (HEAD + '"kind": "char", "alphabet": []}', "must be a sorted list of distinct characters"),
-        (HEAD + '"kind": "char", "alphabet": ["b", "a"]}', "must be a sorted list of distinct characters"),
-        (HEAD + '"kind": "char", "alphabet": ["a", "bc"]}', "must be a sorted list of distinct characters"),
-        (HEAD + '"kind": "char", "alphabet": [1, 2]}', "its content is damaged (TypeError"),
+        ('{"model": ', "is damaged (not JSON"),
+        ("[1]", "it is no tokenizer.json: it has no model"),
+        ('{"format": "another"}', "it is no tokenizer.json: it has no model"),
+        ('{"model": {"type": "BPE"}}', "damaged or not supported (KeyError: 'normalizer')"),
+        ('{"model": []}', "damaged or not supported (TypeError"),
+        ('{"model": {"type": "Unigram"}}', "a Unigram of this kind is not supported"),
+        (tokenizer_json("bpe", vocab=BAD_VOCABULARY), "the byte 0 is not in the vocabulary"),
+        (tokenizer_json("bpe", vocab={"a": 10**9}), "an id is 1000000000, and there are 2 tokens"),
+        (tokenizer_json("bpe", vocab=BAD_VOCABULARY | {"\u4e00": 0}), "stands for no byte"),
+        (tokenizer_json("bpe", merges=[["a", "b"]]), "what the merge (97, 98) makes is not in the vocabulary"),
+        (tokenizer_json("bpe", merges=[["a", "bcd"]]), "(KeyError: 'bcd')"),
+        (tokenizer_json("bpe", merges=["a"]), "(ValueError: not enough values"),
+        (tokenizer_json("bpe", merges=7), "(TypeError"),
+        (tokenizer_json("bpe", unk_token="?"), "a BPE with unk_token is not supported"),
+        (tokenizer_json("char", vocab={}), "must be a sorted list of distinct characters"),
+        (tokenizer_json("char", vocab={"b": 0, "a": 1}), "the ids are not the places in the sorted alphabet"),
+        (tokenizer_json("char", vocab={"a": 0, "bc": 1}), "must be a sorted list of distinct characters"),
+        ('{"format": "dist_llm tokenizer", "kind": "word"}', "its kind word is not one of byte, char, bpe"),
+        ('{"format": "dist_llm tokenizer", "kind": "bpe"}', "(KeyError: 'merges')"),
+        ('{"format": "dist_llm tokenizer", "kind": "bpe", "merges": [[97, 256]]}', "a token that does not exist yet"),
     ],
 )
 def test_loading_a_file_that_is_not_a_good_tokenizer(tmp_path, content, message):

@@ -44,7 +44,7 @@ def save(run: Path, step: int, val_loss: float | None = None) -> Path:
 def parts(seed: int) -> dict[str, dict[str, np.ndarray]]:
     model, optimizer = new(seed)
     optimizer.steps = seed
-    return {"model": model.params.state_dict(), "optimizer": optimizer.state_dict(), "strategy": {}}
+    return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "strategy": {}}
 
 
 def test_what_is_saved_is_loaded_bit_for_bit(tmp_path):
@@ -55,10 +55,10 @@ def test_what_is_saved_is_loaded_bit_for_bit(tmp_path):
         "optimizer.safetensors",
         "state.json",
     ]
-    saved, state = load_checkpoint(folder)
+    saved, state = load_checkpoint(folder, CONFIG)
     assert saved.keys() == {"model", "optimizer"}
     model, optimizer = new()
-    model.params.load_state_dict(saved["model"])
+    model.load_state_dict(saved["model"])
     optimizer.load_state_dict(saved["optimizer"])
     expected, expected_optimizer = new(20)
     assert np.array_equal(model.params.data, expected.params.data)
@@ -71,10 +71,10 @@ def test_what_is_saved_is_loaded_bit_for_bit(tmp_path):
 def test_what_a_strategy_keeps_is_saved_and_guarded_too(tmp_path):
     others = {"momentum": np.arange(5.0, dtype=np.float32)}
     folder = save_checkpoint(tmp_path, parts(3) | {"strategy": others}, {"step": 3})
-    assert load_checkpoint(folder)[0]["strategy"]["momentum"].tolist() == [0, 1, 2, 3, 4]
+    assert load_checkpoint(folder, CONFIG)[0]["strategy"]["momentum"].tolist() == [0, 1, 2, 3, 4]
     (folder / "strategy.safetensors").unlink()
     with pytest.raises(DamagedCheckpointError, match=r"strategy\.safetensors is missing"):
-        load_checkpoint(folder)
+        load_checkpoint(folder, CONFIG)
 
 
 def test_weights_alone_are_a_checkpoint(tmp_path):
@@ -82,7 +82,7 @@ def test_weights_alone_are_a_checkpoint(tmp_path):
     assert sorted(p.name for p in folder.iterdir()) == ["model.safetensors", "state.json"]
     assert find_checkpoint(tmp_path) == folder
     model, _ = new()
-    assert load_weights(folder, model.params)["step"] == 3
+    assert load_weights(folder, model)["step"] == 3
     assert np.array_equal(model.params.data, new(3)[0].params.data)
 
 
@@ -94,7 +94,7 @@ def test_without_weights_it_is_none(tmp_path):
 
 def test_the_strategys_part_of_older_versions_is_read(tmp_path):
     folder = save_checkpoint(tmp_path, parts(3) | {"reduction": {"momentum": np.ones(2)}}, {"step": 3})
-    saved, _ = load_checkpoint(folder)
+    saved, _ = load_checkpoint(folder, CONFIG)
     assert saved["strategy"]["momentum"].tolist() == [1, 1]
 
 
@@ -271,17 +271,35 @@ def test_weights_of_another_model_are_refused(tmp_path):
     with pytest.raises(
         UserError, match=r"of another model: model.layers.0.mlp.down_proj.weight is \(8, 12\), not \(8, 16\)"
     ):
-        load_weights(folder, wider.params)
+        load_weights(folder, wider)
     deeper, _ = new(config=ModelConfig(dim=8, n_layers=2, n_heads=2, ffn_dim=12, max_seq_len=8))
     with pytest.raises(UserError, match=r"model.layers.1.input_layernorm.weight is missing"):
-        load_weights(folder, deeper.params)
+        load_weights(folder, deeper)
+
+
+def test_format_1_which_had_the_order_of_memory_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "FORMAT", 1)
+    model, _ = new(7)
+    folder = save_checkpoint(tmp_path, {"model": model.params.state_dict()}, {"step": 7})
+    monkeypatch.undo()
+    again, _ = new()
+    assert load_weights(folder, again)["format"] == 1
+    assert np.array_equal(again.params.data, model.params.data)
+
+
+def test_other_files_are_guarded_too(tmp_path):
+    folder = save_checkpoint(tmp_path, parts(3), {"step": 3}, {"config.json": "{}"})
+    assert (folder / "config.json").read_text() == "{}"
+    (folder / "config.json").write_text("{ }")
+    with pytest.raises(DamagedCheckpointError, match=r"config\.json is truncated or altered"):
+        find_checkpoint(tmp_path)
 
 
 def test_a_newer_format_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    monkeypatch.setattr(checkpoint, "FORMAT", 3)
     save(tmp_path, 10)
     monkeypatch.undo()
-    with pytest.raises(DamagedCheckpointError, match="format 2, this version reads 1"):
+    with pytest.raises(DamagedCheckpointError, match="format 3, this version reads 1 and 2"):
         find_checkpoint(tmp_path)
 
 

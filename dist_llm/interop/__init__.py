@@ -1,0 +1,1 @@
+"""Other programs' forms of a model and its tokenizer."""
