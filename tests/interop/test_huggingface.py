@@ -1,5 +1,6 @@
 """A checkpoint is a folder that Hugging Face's `from_pretrained` opens as it stands."""
 
+import contextlib
 import json
 import warnings
 
@@ -241,6 +242,28 @@ def test_damaged_weights_are_refused(foreign):
     path.write_bytes((2**63).to_bytes(8, "little") + content[8:])
     with pytest.raises(dist_llm.UserError, match=r"cannot read .*model\.safetensors"):
         dist_llm.load(foreign)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_no_damage_to_a_text_file_is_more_than_a_user_error(foreign, name):
+    path = foreign / name
+    content = path.read_bytes()
+    rng = np.random.default_rng(1)
+    for _ in range(400):
+        damaged = bytearray(content)
+        for _ in range(rng.integers(1, 4)):
+            damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        with contextlib.suppress(dist_llm.UserError):
+            dist_llm.load(foreign)
+    for size in (0, 1, len(content) // 2, len(content) - 2):
+        path.write_bytes(content[:size])
+        with pytest.raises(dist_llm.UserError, match=name):
+            dist_llm.load(foreign)
+    for hostile in (b"[" * 100_000, b"null", b"[]", b'"a"', b"1e999", b'{"model": {"type": "BPE"}}', b"{}"):
+        path.write_bytes(hostile)
+        with contextlib.suppress(dist_llm.UserError):
+            dist_llm.load(foreign)
 
 
 def test_pickled_weights_are_not_opened(foreign):
