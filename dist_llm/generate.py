@@ -1,23 +1,26 @@
 """Let a trained model write: continue a prompt.
 
     python -m dist_llm.generate runs/run-001 --prompt 'The list' --max-tokens 200
-    python -m dist_llm.generate runs/run-001 --prompt 'The ' --temperature 0
-    python -m dist_llm.generate runs/run-001/checkpoints/step-00000200 --seed 2
+    python -m dist_llm.generate runs/run-001 --prompt 'The ' --samples 4 --stop '.'
+    python -m dist_llm.generate runs/run-001/checkpoints/step-00000200 --seed 2 --prompt - < FILE
+    python -m dist_llm.generate runs/run-001 --interactive
 
 The text comes token by token; the same seed gives the same text.
 """
 
 import sys
-import time
+from argparse import Namespace
 from pathlib import Path
 
 from dist_llm.command_line import CommandLine, whole_number
+from dist_llm.errors import UserError
+from dist_llm.inference.console import converse, print_samples
+from dist_llm.inference.conversation import Conversation
 from dist_llm.inference.sampler import Sampler
 from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import place
 from dist_llm.parallel.program import run
-from dist_llm.text import StreamDecoder, printable
 from dist_llm.training.load_run import load
 
 
@@ -26,8 +29,11 @@ def main(argv: list[str], comm: Comm) -> int:
     parser = CommandLine("generate", __doc__)
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder, or one of its checkpoints")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which of a run (default: best)")
-    parser.add_argument("--prompt", default="", metavar="TEXT", help="text to continue (default: none)")
+    parser.add_argument("--prompt", metavar="TEXT", help="text to continue (default: none); -: what stdin has")
     parser.add_argument("--max-tokens", type=whole_number(0), default=200, help="tokens to write (default: 200)")
+    parser.add_argument("--stop", default="", metavar="TEXT", help="end before this text (default: none)")
+    parser.add_argument("--samples", type=whole_number(1), default=1, help="texts, computed together (default: 1)")
+    parser.add_argument("--interactive", action="store_true", help="ask for one prompt after another, in one context")
     parser.add_argument("--temperature", type=float, default=0.8, help="0: always the likeliest token (default: 0.8)")
     parser.add_argument("--top-k", type=whole_number(0), default=0, help="only the k likeliest; 0: all (default: 0)")
     parser.add_argument("--top-p", type=float, default=0.95, help="only the likeliest, to this sum (default: 0.95)")
@@ -36,25 +42,28 @@ def main(argv: list[str], comm: Comm) -> int:
     arguments = parser.parse_on_rank_0(argv, comm)
     if arguments is None:
         return 0
-
-    def write() -> None:
-        sampler = Sampler(arguments.temperature, arguments.top_k, arguments.top_p)
-        language_model = load(arguments.run, arguments.checkpoint)
-        tokens = language_model.sample(arguments.prompt, arguments.max_tokens, sampler, arguments.seed)
-        shown = printable if sys.stdout.isatty() else str  # a file gets just what the model wrote
-        print(arguments.prompt, end="", flush=True)
-        decoder, count, start = StreamDecoder(language_model.tokenizer), 0, time.perf_counter()
-        for token in tokens:
-            print(shown(decoder.push(token)), end="", flush=True)
-            count += 1
-        print(shown(decoder.flush()))
-        seconds = time.perf_counter() - start
-        print(f"[{count} tokens, {count / seconds:.0f} tokens/s]", file=sys.stderr)
-
     keep_freed_memory()
     place(comm, arguments.threads)
-    comm.on_rank_0(write)  # one rank writes; more of them would write the same
+    comm.on_rank_0(lambda: _write(arguments))  # one rank writes; more of them would write the same
     return 0
+
+
+def _write(arguments: Namespace) -> None:
+    sampler = Sampler(arguments.temperature, arguments.top_k, arguments.top_p)
+    if arguments.interactive and (arguments.samples > 1 or arguments.prompt is not None):
+        raise UserError("--interactive asks for prompts and answers each once: leave --prompt and --samples out")
+    prompt = arguments.prompt or ""
+    if prompt == "-":
+        try:
+            prompt = sys.stdin.buffer.read().decode().removesuffix("\n")  # as the shell's $(...) does
+        except UnicodeDecodeError:
+            raise UserError("the prompt on stdin is not UTF-8 text: convert it first, e.g. with iconv") from None
+    model = load(arguments.run, arguments.checkpoint)
+    if arguments.interactive:
+        converse(Conversation(model, arguments.max_tokens, sampler, arguments.seed, arguments.stop))
+    else:
+        limits = arguments.max_tokens, sampler, arguments.seed, arguments.stop
+        print_samples(model, prompt, arguments.samples, *limits)
 
 
 if __name__ == "__main__":

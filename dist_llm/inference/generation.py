@@ -1,12 +1,13 @@
 """The generation loop: feed the model its own choices."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from dist_llm.inference.kv_cache import new_kv_cache
+from dist_llm.inference.context import Context
 from dist_llm.inference.sampler import Sampler
 from dist_llm.model.llama import Llama
+from dist_llm.seeding import generator
 from dist_llm.text import Tokenizer
 
 
@@ -29,6 +30,11 @@ def prompt_tokens(tokenizer: Tokenizer, prompt: str) -> np.ndarray:
     return np.array(newline or [0], np.int32)
 
 
+def sample_generators(seed: int, samples: int) -> list[np.random.Generator]:
+    """Return the random generator of each of several samples; the first does not depend on how many there are."""
+    return [generator(seed, "generate", *([i] if i else [])) for i in range(samples)]
+
+
 def generate(
     model: Llama,
     tokenizer: Tokenizer,
@@ -43,23 +49,34 @@ def generate(
     ----------
     prompt : ndarray of int, shape (n,)
         Not empty.
-
-    Notes
-    -----
-    When the context is full, the older half is forgotten and the newer half computed afresh, at new positions.
     """
-    max_seq_len = model.config.max_seq_len
-    context = [int(token) for token in prompt[-max_seq_len:]]
-    cache, cached = new_kv_cache(model), 0
-    for _ in range(max_tokens):
-        if len(context) > max_seq_len:
-            context = context[-max(1, max_seq_len // 2) :]
-            cache, cached = new_kv_cache(model), 0
-        logits = model.decode(np.array([context[cached:]]), cached, cache)[0]  # (V,)
-        cached = len(context)
-        # An embedding may have more rows than the tokenizer has words; those rows mean nothing.
-        token = sampler.sample(logits[: tokenizer.vocab_size], rng)
-        if token == tokenizer.eot_id:
+    context = Context(model)
+    context.append(prompt)
+    for tokens in generate_batch(context, tokenizer, max_tokens, sampler, [rng]):
+        if tokens[0] == tokenizer.eot_id:
             return
-        yield token
-        context.append(token)
+        yield int(tokens[0])
+
+
+def generate_batch(
+    context: Context, tokenizer: Tokenizer, max_tokens: int, sampler: Sampler, rngs: Sequence[np.random.Generator]
+) -> Iterator[np.ndarray]:
+    """Yield the next token of each text, `max_tokens` times; whoever has seen enough just takes no more.
+
+    Parameters
+    ----------
+    context : Context
+        Of B texts, not empty; what is yielded has been added to it.
+    rngs : sequence of numpy.random.Generator
+        One per text, so that each of them draws the same beside others as alone.
+
+    Yields
+    ------
+    ndarray of int, shape (B,)
+    """
+    for _ in range(max_tokens):
+        # An embedding may have more rows than the tokenizer has words; those rows mean nothing.
+        logits = context.logits()[:, : tokenizer.vocab_size]
+        tokens = np.array([sampler.sample(row, rng) for row, rng in zip(logits, rngs, strict=True)])
+        context.append(tokens[:, None])
+        yield tokens

@@ -9,13 +9,14 @@ import numpy as np
 from dist_llm.config import Config
 from dist_llm.data.loader import TokensInMemory
 from dist_llm.errors import UserError
+from dist_llm.inference.context import Context
 from dist_llm.inference.evaluation import Evaluation, evaluate
-from dist_llm.inference.generation import generate, prompt_tokens
+from dist_llm.inference.generation import generate, prompt_tokens, sample_generators
 from dist_llm.inference.sampler import Sampler
+from dist_llm.inference.writing import write
 from dist_llm.model.llama import Llama
 from dist_llm.parallel.comm import SerialComm
-from dist_llm.seeding import generator
-from dist_llm.text import StreamDecoder, Tokenizer
+from dist_llm.text import Tokenizer
 
 
 @dataclass(repr=False)
@@ -58,7 +59,13 @@ class LanguageModel:
     def sample(self, prompt: str, max_tokens: int, sampler: Sampler, seed: int = 1) -> Iterator[int]:
         """Yield the tokens that continue a prompt, until `max_tokens` or the end of the text."""
         tokens = prompt_tokens(self.tokenizer, prompt)
-        return generate(self.model, self.tokenizer, tokens, max_tokens, sampler, generator(seed, "generate"))
+        return generate(self.model, self.tokenizer, tokens, max_tokens, sampler, sample_generators(seed, 1)[0])
+
+    def read(self, prompt: str, samples: int = 1) -> Context:
+        """Return a context that holds a prompt, once for each sample."""
+        context = Context(self.model, samples)
+        context.append(prompt_tokens(self.tokenizer, prompt))
+        return context
 
     def generate(
         self,
@@ -68,11 +75,12 @@ class LanguageModel:
         top_k: int = 0,
         top_p: float = 0.95,
         seed: int = 1,
+        stop: str = "",
     ) -> str:
-        """Return a prompt and its continuation; the parameters are those of `Sampler`."""
-        sampler = Sampler(temperature, top_k, top_p)
-        decoder = StreamDecoder(self.tokenizer)
-        return prompt + "".join([*map(decoder.push, self.sample(prompt, max_tokens, sampler, seed)), decoder.flush()])
+        """Return a prompt and its continuation; the other parameters are those of `Sampler` and of `Writer`."""
+        sampler, rngs = Sampler(temperature, top_k, top_p), sample_generators(seed, 1)
+        pieces = write(self.read(prompt), self.tokenizer, max_tokens, sampler, rngs, stop)
+        return prompt + "".join(piece for (piece,) in pieces)
 
     def score(self, text: str) -> Evaluation:
         """Return how well the model predicts a text: all tokens, or without an end-of-text token, all but the first.

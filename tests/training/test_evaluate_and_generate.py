@@ -1,12 +1,16 @@
 """The two commands that use a finished run."""
 
+import io
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
 
+from dist_llm import generate
 from dist_llm.config import ModelConfig
+from dist_llm.errors import UserError
 from dist_llm.inference.evaluation import evaluate
 from dist_llm.model.llama import Llama
 from dist_llm.parallel.comm import SerialComm
@@ -74,6 +78,35 @@ def test_generate_continues_the_prompt_the_same_way_for_the_same_seed(run, train
     assert first.stdout.startswith("the king")
     assert first.stdout == again.stdout != other.stdout
     assert "tokens/s]" in first.stderr
+
+
+def test_several_samples_a_stop_text_and_a_prompt_from_stdin(trained, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+
+    def generated(*more: str) -> tuple[str, str]:
+        assert generate.main(["run", "--max-tokens=30", *more], SerialComm()) == 0
+        return tuple(capfd.readouterr())
+
+    alone, err = generated("--prompt=the king")
+    assert "context of 16 tokens is full" in err
+    out, err = generated("--prompt=the king", "--samples=3")
+    assert err.count("is full") == 1
+    parts = out.split("--- sample ")[1:]
+    assert [part[:11] for part in parts] == ["1 of 3 ---\n", "2 of 3 ---\n", "3 of 3 ---\n"]
+    assert parts[0] == f"1 of 3 ---\n{alone}"
+    assert len({part[11:] for part in parts}) == 3
+    text = alone.removeprefix("the king").removesuffix("\n")
+    stop = text[5:8]
+    assert generated("--prompt=the king", "--stop", stop)[0] == f"the king{text.partition(stop)[0]}\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the king\n")))
+    assert generated("--prompt", "-")[0] == alone
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9")))
+    with pytest.raises(UserError, match="the prompt on stdin is not UTF-8"):
+        generated("--prompt", "-")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("the king\n"))
+    assert generated("--interactive")[0] == alone.removeprefix("the king")
+    with pytest.raises(UserError, match="leave --prompt and --samples out"):
+        generated("--interactive", "--samples=2")
 
 
 @pytest.mark.parametrize(
