@@ -77,6 +77,25 @@ def find_corpus(config: DataConfig) -> Corpus:
     return Corpus(config.corpus, f"{config.corpus} {remote.sha256}", partial(_read_remote, remote, downloads))
 
 
+def read_documents(file: Path) -> list[str]:
+    """Return the documents of a UTF-8 text: the whole, or what stands between lines with only ``<|endoftext|>``.
+
+    Raises
+    ------
+    UserError
+        It is not UTF-8, empty or unreadable.
+    """
+    try:
+        documents = list(_documents(file))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 text: convert it first, e.g. iconv -f latin1 -t utf-8") from error
+    except OSError as error:
+        raise UserError(f"cannot read {file} ({error.strerror}): name a UTF-8 text file") from error
+    if not documents:
+        raise UserError(f"{file} holds no text: name one that does")
+    return documents
+
+
 def _read_python_docs(progress: bool) -> Text:
     return Text(python_docs(progress), f"help topics and docstrings of Python {platform.python_version()}")
 

@@ -1,7 +1,9 @@
-"""The loss over a whole split of the data, the ranks sharing the work."""
+"""The loss over a whole split of the data, or over other texts, the ranks sharing the work."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,6 +35,35 @@ class Evaluation:
     n_tokens: int
 
 
+class Sums(NamedTuple):
+    """What the predictions of a text add up to; those of several texts can be added again.
+
+    Attributes
+    ----------
+    nats : float
+        Cross-entropy.
+    n_tokens : int
+        Tokens predicted.
+    n_bytes : int
+        Bytes of text that they stand for.
+    """
+
+    nats: float
+    n_tokens: int
+    n_bytes: int
+
+    def evaluation(self) -> Evaluation:
+        """Return them per token and per byte."""
+        loss = self.nats / max(1, self.n_tokens)
+        bits = self.nats / math.log(2) / max(1, self.n_bytes)
+        return Evaluation(loss, math.exp(min(loss, 700)), bits, self.n_tokens)
+
+
+def total(sums: Sequence[Sums]) -> Sums:
+    """Return the sums of several texts together."""
+    return Sums(math.fsum(s.nats for s in sums), sum(s.n_tokens for s in sums), sum(s.n_bytes for s in sums))
+
+
 def evaluate(model: Llama, tokens: Tokens, tokenizer: Tokenizer, comm: Comm, batch_size: int) -> Evaluation:
     """Predict every token of `tokens` but the first, each once, in windows of the model's context.
 
@@ -51,7 +82,34 @@ def evaluate(model: Llama, tokens: Tokens, tokenizer: Tokenizer, comm: Comm, bat
         The same on every rank, and bit for bit the same for any number of ranks: the batches are the same whoever
         computes them, and their losses are added in their order.
     """
-    windows = validation_windows(tokens, model.config.max_seq_len)
+    return evaluate_texts(model, [tokens], tokenizer, comm, batch_size)[0].evaluation()
+
+
+def evaluate_texts(
+    model: Llama, texts: Sequence[Tokens], tokenizer: Tokenizer, comm: Comm, batch_size: int
+) -> list[Sums]:
+    """Do with each of several texts as `evaluate` does with one, the ranks sharing the work of all of them."""
+    token_lengths = np.array([len(token) for token in tokenizer.token_bytes])
+    batches = [
+        (i, batch)
+        for i, tokens in enumerate(texts)
+        for batch in _batches(validation_windows(tokens, model.config.max_seq_len), batch_size)
+    ]
+    sums = np.zeros((len(batches), len(Sums._fields)))
+    for k in range(comm.rank, len(batches), comm.size):
+        i, batch = batches[k]
+        windows = np.stack([texts[i].read(start, length + 1) for start, length in batch])
+        inputs, targets = windows[:, :-1], windows[:, 1:]
+        sums[k] = model.loss(inputs, targets)[0], targets.size, token_lengths[targets].sum()
+    # Each row is some rank's numbers plus the others' zeros: the reduction is exact.
+    comm.allreduce_(sums)
+    of_text: list[list[Sums]] = [[] for _ in texts]
+    for (i, _), (nats, n_tokens, n_bytes) in zip(batches, sums.tolist(), strict=True):
+        of_text[i].append(Sums(nats, int(n_tokens), int(n_bytes)))
+    return [total(parts) for parts in of_text]
+
+
+def _batches(windows: Sequence[tuple[int, int]], batch_size: int) -> list[list[tuple[int, int]]]:
     batches: list[list[tuple[int, int]]] = []
     for window in windows:
         # All windows are equally long but the last.
@@ -59,14 +117,4 @@ def evaluate(model: Llama, tokens: Tokens, tokenizer: Tokenizer, comm: Comm, bat
             batches[-1].append(window)
         else:
             batches.append([window])
-    losses = np.zeros(len(batches))
-    for i in range(comm.rank, len(batches), comm.size):
-        batch = np.stack([tokens.read(start, length + 1) for start, length in batches[i]])
-        losses[i] = model.loss(batch[:, :-1], batch[:, 1:])[0]
-    # Each loss is some rank's number plus the others' zeros: the reduction is exact.
-    comm.allreduce_(losses)
-    n_tokens = len(tokens) - 1
-    n_bytes = tokens.n_bytes - len(tokenizer.token_bytes[int(tokens.read(0, 1)[0])])
-    nats = math.fsum(losses)
-    loss = nats / n_tokens
-    return Evaluation(loss, math.exp(min(loss, 700)), nats / math.log(2) / max(1, n_bytes), n_tokens)
+    return batches

@@ -1,21 +1,21 @@
 """A trained model with its tokenizer: text in, text and numbers out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from dist_llm.config import Config
-from dist_llm.data.loader import TokensInMemory
+from dist_llm.data.loader import Tokens, TokensInMemory
 from dist_llm.errors import UserError
 from dist_llm.inference.context import Context
-from dist_llm.inference.evaluation import Evaluation, evaluate
+from dist_llm.inference.evaluation import Evaluation, Sums, evaluate_texts
 from dist_llm.inference.generation import generate, prompt_tokens, sample_generators
 from dist_llm.inference.sampler import Sampler
 from dist_llm.inference.writing import write
 from dist_llm.model.llama import Llama
-from dist_llm.parallel.comm import SerialComm
+from dist_llm.parallel.comm import Comm, SerialComm
 from dist_llm.text import Tokenizer
 
 
@@ -90,12 +90,27 @@ class LanguageModel:
         UserError
             There is nothing to predict, or a character that the tokenizer does not know.
         """
-        tokens = self.tokenizer.encode(text)
+        return self.score_texts([text], SerialComm())[0].evaluation()
+
+    def score_texts(self, texts: Sequence[str], comm: Comm) -> list[Sums]:
+        """Do with each of several texts as `score` does with one, the ranks sharing the work; a collective call.
+
+        Raises
+        ------
+        UserError
+            As `score`.
+        """
+        tokens = comm.on_every_rank(lambda: self._scored_tokens(texts))
+        enough = [text for text in tokens if len(text) > 1]
+        batch_size = self.config.train.micro_batch_size
+        found = iter(evaluate_texts(self.model, enough, self.tokenizer, comm, batch_size))
+        return [next(found) if len(text) > 1 else Sums(0.0, 0, 0) for text in tokens]
+
+    def _scored_tokens(self, texts: Sequence[str]) -> list[Tokens]:
+        """Return the tokens of each text, behind one that texts begin after, where there is such a token."""
         before = self.tokenizer.begin_of_text or self.tokenizer.end_of_text
-        if before is not None:
-            tokens = np.concatenate([[self.tokenizer.special[before]], tokens])
-        if len(tokens) < 2:
+        first = np.array([] if before is None else [self.tokenizer.special[before]], np.int32)
+        tokens = [np.concatenate([first, self.tokenizer.encode(text)]) for text in texts]
+        if all(len(ids) < 2 for ids in tokens):
             raise UserError("the text has nothing to predict: give it more than a character")
-        n_bytes = sum(len(self.tokenizer.token_bytes[token]) for token in tokens)
-        whole = TokensInMemory(tokens, "text", n_bytes)
-        return evaluate(self.model, whole, self.tokenizer, SerialComm(), self.config.train.micro_batch_size)
+        return [TokensInMemory(ids, "text", len(self.tokenizer.decode_bytes(ids[len(first) :]))) for ids in tokens]

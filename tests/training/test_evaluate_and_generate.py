@@ -1,14 +1,17 @@
 """The two commands that use a finished run."""
 
+import dataclasses
 import io
 import json
 import math
+import shutil
 import sys
 
 import numpy as np
 import pytest
 
-from dist_llm import generate
+from dist_llm import evaluate as evaluate_command
+from dist_llm import generate, load
 from dist_llm.config import ModelConfig
 from dist_llm.errors import UserError
 from dist_llm.inference.evaluation import evaluate
@@ -69,6 +72,70 @@ def test_evaluate_prints_what_training_measured(run, trained):
     assert numbers["loss"] == last["val_loss"]
     earlier = run(0, "-m", "dist_llm.evaluate", "run/checkpoints/step-00000002", "--threads=1")
     assert json.loads(earlier.stdout)["loss"] == read_metrics(trained)[1]["val_loss"]
+
+
+def evaluated(capfd, *arguments: object) -> dict:
+    assert evaluate_command.main([*map(str, arguments), "--threads=1"], SerialComm()) == 0
+    return json.loads(capfd.readouterr().out)
+
+
+DOCUMENTS = ["the king and his men", "went up the hill\nand down the hill, all of them", "the"]
+
+
+def test_any_text_is_measured(trained, tmp_path, capfd):
+    model = load(trained)
+    (tmp_path / "whole.txt").write_text(DOCUMENTS[1])
+    found = evaluated(capfd, trained, "--text", tmp_path / "whole.txt")
+    score = dataclasses.asdict(model.score(DOCUMENTS[1]))
+    assert found == {"run": str(trained), "step": 4} | score
+    assert found["n_tokens"] == len(DOCUMENTS[1])
+    assert found["bits_per_byte"] == pytest.approx(found["loss"] / math.log(2))
+
+
+def test_each_document_of_a_text(trained, tmp_path, capfd):
+    model = load(trained)
+    (tmp_path / "divided.txt").write_text("\n<|endoftext|>\n".join(DOCUMENTS))
+    found = evaluated(capfd, trained, "--text", tmp_path / "divided.txt", "--per-document")
+    assert [part.pop("begins") for part in found["documents"]] == [text[:40] for text in DOCUMENTS]
+    assert found["documents"] == [dataclasses.asdict(model.score(text)) for text in DOCUMENTS]
+    nats = sum(part["loss"] * part["n_tokens"] for part in found["documents"])
+    assert found["n_tokens"] == sum(map(len, DOCUMENTS))
+    assert found["loss"] == pytest.approx(nats / found["n_tokens"], rel=1e-12)
+    short = evaluated(capfd, trained, "--text", tmp_path / "divided.txt")
+    assert "documents" not in short
+    assert short["loss"] == found["loss"]
+
+
+def test_a_foreign_model_needs_a_text(trained, tmp_path, capfd):
+    """Each checkpoint is a model to Hugging Face; taken out of its run, it is to us as well."""
+    shutil.copytree(trained / "checkpoints/step-00000004", tmp_path / "foreign")
+    (tmp_path / "foreign/state.json").unlink()
+    (tmp_path / "text.txt").write_text(DOCUMENTS[1])
+    found = evaluated(capfd, tmp_path / "foreign", "--text", tmp_path / "text.txt")
+    assert "step" not in found
+    own = evaluated(capfd, trained, "--checkpoint=last", "--text", tmp_path / "text.txt")
+    assert found["loss"] == pytest.approx(own["loss"], rel=1e-6)
+    with pytest.raises(UserError, match="has no validation text of its own: name a text with --text"):
+        evaluated(capfd, tmp_path / "foreign")
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "message"),
+    [
+        (None, [], "cannot read text.txt .No such file or directory.: name a UTF-8 text file"),
+        (b"", [], "text.txt holds no text"),
+        (b"caf\xe9", [], "text.txt is not UTF-8 text: convert it first"),
+        (b"text", ["--shards=x"], "--text and --shards name two texts"),
+    ],
+)
+def test_a_text_that_cannot_be_measured(trained, tmp_path, monkeypatch, capfd, content, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        (tmp_path / "text.txt").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        evaluated(capfd, "run", "--text=text.txt", *arguments)
+    with pytest.raises(UserError, match="--per-document goes with --text"):
+        evaluated(capfd, "run", "--per-document")
 
 
 def test_generate_continues_the_prompt_the_same_way_for_the_same_seed(run, trained):

@@ -228,3 +228,21 @@ def test_evaluation_is_the_same_number_on_any_number_of_ranks(world, plain, capf
     assert evaluate.main([str(plain), "--threads=1"], world) == 0
     assert capfd.readouterr().out == expected
     assert ('"loss": ' in expected) == (world.rank == 0)
+
+
+def test_the_documents_of_a_text_are_the_same_numbers_on_any_number_of_ranks(world, plain, capfd, mpi_tmp_path):
+    text = mpi_tmp_path / "text.txt"
+    if world.rank == 0:
+        text.write_text(
+            "\n<|endoftext|>\n".join("the king and his men went up the hill"[: 3 * i] for i in range(1, 12))
+        )
+    world.allgather(None)
+    arguments = [str(plain), "--threads=1", "--text", str(text), "--per-document"]
+    if world.rank == 0:
+        from dist_llm.parallel.comm import SerialComm
+
+        assert evaluate.main(arguments, SerialComm()) == 0
+    expected = capfd.readouterr().out
+    assert evaluate.main(arguments, world) == 0
+    assert capfd.readouterr().out == expected
+    assert expected.count('"loss": ') == (12 if world.rank == 0 else 0)
