@@ -136,6 +136,9 @@ class TrainConfig:
     micro_batch_size: int = option(2, "sequences a rank works on at once; more only costs memory", positive=True)
     eval_interval: int = option(50, "steps between evaluations on the whole validation split; 0: only at the end")
     checkpoint_interval: int = option(100, "steps between checkpoints; 0: only at the end and at each best evaluation")
+    patience: int = option(
+        0, "evaluations in a row without a better validation loss after which training stops early; 0: it never does"
+    )
     keep_checkpoints: int = option(2, "the last so many checkpoints are kept, and the best one", positive=True)
 
 

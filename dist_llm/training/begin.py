@@ -24,6 +24,7 @@ from dist_llm.settings import Settings
 from dist_llm.text import is_file, load_tokenizer, save_tokenizer
 from dist_llm.training.checkpoint import find_checkpoint, load_checkpoint, read_state, set_aside_later_checkpoints
 from dist_llm.training.load_run import load_model, shape_of, shards_of_run
+from dist_llm.training.metrics import evaluations_since_best
 from dist_llm.training.progress import terminal_columns
 from dist_llm.training.run_dir import (
     CONFIG,
@@ -169,6 +170,12 @@ class Continued:
             raise UserError(
                 f"{checkpoint} is after step {step}, and train.max_steps={config.train.max_steps}: the run is "
                 f"finished; --train.max_steps={2 * step} would go on"
+            )
+        patience, since = config.train.patience, evaluations_since_best(run_dir_of(checkpoint), step)
+        if 0 < patience <= since:
+            raise UserError(
+                f"{checkpoint} follows {since} evaluations without a better validation loss, and train.patience="
+                f"{patience}: the run has stopped early; --train.patience={since + patience} would go on"
             )
         return cls(config, checkpoint, text_is_named="data" in settings.overrides)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +51,13 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
         with contextlib.suppress(json.JSONDecodeError):
             records.append(json.loads(line))
     return [record for record in records if isinstance(record, dict) and "step" in record]
+
+
+def evaluations_since_best(run_dir: Path, step: int) -> int:
+    """Return how many evaluations in a row, the last ones up to a step, have not improved the validation loss."""
+    best, since = math.inf, 0
+    for record in read_metrics(run_dir):
+        if "val_loss" in record and record["step"] <= step:
+            improved = record["val_loss"] < best
+            best, since = (record["val_loss"], 0) if improved else (best, since + 1)
+    return since

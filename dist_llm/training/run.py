@@ -32,9 +32,9 @@ from dist_llm.training.begin import Continued, Fresh, FromWeights, Opened
 from dist_llm.training.broadcast_tokens import broadcast_tokens
 from dist_llm.training.checkpoint import list_checkpoints, prune_checkpoints, save_checkpoint, val_loss
 from dist_llm.training.loss_curve import draw_loss_curve
-from dist_llm.training.metrics import MetricsLog
+from dist_llm.training.metrics import MetricsLog, evaluations_since_best
 from dist_llm.training.progress import Progress
-from dist_llm.training.sample import write_sample
+from dist_llm.training.sample import known_prompt, write_sample
 from dist_llm.training.startup_report import startup_report
 from dist_llm.training.step import StepResult, TrainStep
 from dist_llm.training.stop import StopRequest
@@ -84,6 +84,7 @@ class Run:
                 self.train_step.load_state_dict(opened.state, step)
             self._held = held.pop_all()
         self.best_val_loss = comm.on_rank_0(lambda: min(map(val_loss, list_checkpoints(self.folder)), default=math.inf))
+        self._since_best = comm.on_rank_0(lambda: evaluations_since_best(self.folder, step))
         self.report = startup_report(config, self.train_step.model, self.data, self.shards, comm, placement, received)
         self.report += f"\nrun      {self.folder}"
         if isinstance(beginning, FromWeights):
@@ -98,12 +99,14 @@ class Run:
         self._held.close()
 
     def train(self) -> Evaluation | None:
-        """Train until ``max_steps``, or until a signal asks for the end, and leave a checkpoint either way.
+        """Train until ``max_steps``, until ``patience`` is over, or until a signal asks for the end.
+
+        It leaves a checkpoint in any case.
 
         Returns
         -------
         Evaluation or None
-            Evaluation of the finished run; None if it was stopped before.
+            Evaluation of the finished run; None if a signal stopped it before.
 
         Raises
         ------
@@ -119,17 +122,16 @@ class Run:
         evaluation: Evaluation | None = None
         try:
             step.check_replicas()
-            stopped = False
-            while step.step < train.max_steps and not stopped:
+            last = False
+            while not last:
                 start = time.perf_counter()
                 result = step(stop.received, sync=self._are_replicas_used_after(step.step + 1))
                 record = self._record(result, time.perf_counter() - start)
-                stopped = result.stopped
                 progress.step(result.step, result.loss, result.lr, record["tokens_per_s"])
-                last = stopped or step.step == train.max_steps
-                evaluation = None
-                if step.step == train.max_steps or (_due(step.step, train.eval_interval) and not stopped):
+                evaluation, at_end = None, step.step == train.max_steps
+                if at_end or (_due(step.step, train.eval_interval) and not result.stopped):
                     evaluation = self._evaluate(record, progress)
+                last = at_end or result.stopped or self.out_of_patience
                 if metrics and (last or evaluation or _due(step.step, self.config.log.interval)):
                     metrics.write(record)
                 if last or _due(step.step, self.config.parallel.check_interval):
@@ -148,6 +150,11 @@ class Run:
             if metrics:
                 metrics.close()
         return evaluation
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether as many evaluations as ``patience`` allows have not improved the validation loss."""
+        return 0 < self.config.train.patience <= self._since_best
 
     def _are_replicas_used_after(self, step: int) -> bool:
         """Whether an evaluation, a checkpoint or a comparison follows a step, so that all ranks must be in sync."""
@@ -176,6 +183,7 @@ class Run:
         start = time.perf_counter()
         model, (tokenizer, _, val) = self.train_step.model, self.data
         evaluation = evaluate(model, val, tokenizer, self.comm, self.config.train.micro_batch_size)
+        self._since_best = 0 if evaluation.loss < self.best_val_loss else self._since_best + 1
         record["val_loss"] = evaluation.loss
         record["val_perplexity"] = evaluation.perplexity
         record["val_bits_per_byte"] = evaluation.bits_per_byte
@@ -226,17 +234,21 @@ class Run:
     def what_next(self, finished: bool) -> str:
         """Return the commands with which a user goes on, after the end of `train`."""
         folder = shlex.quote(str(self.folder))
+        step, max_steps = self.train_step.step, self.config.train.max_steps
         if finished:
-            python, best = f"{_program('python')} -m dist_llm", f"{self.best_val_loss:.4f}"
+            python = f"{_program('python')} -m dist_llm"
+            end = "finished"
+            if step < max_steps:
+                end = f"stopped early at step {step} of {max_steps}: {self._since_best} evaluations in a row no better"
+            prompt = known_prompt(self.data.tokenizer, self.data.val)
             return (
-                f"finished; best validation loss {best}. The run is in {folder}. Train on a text of your own, or let "
-                f"this model write:\n  {python}.train --data.path=FILE-OR-FOLDER\n"
-                f"  {python}.generate {folder} --prompt 'The '"
+                f"{end}; best validation loss {self.best_val_loss:.4f}. The run is in {folder}. Train on a text of "
+                f"your own, or let this model write:\n  {python}.train --data.path=FILE-OR-FOLDER\n"
+                f"  {python}.generate {folder}" + f" --prompt {shlex.quote(prompt)}" * bool(prompt)
             )
         launcher = f"{_program('mpirun')} -n {self.comm.size} " if self.comm.size > 1 else ""
         command = f"{launcher}{_program('python')} -m dist_llm.train --resume {folder}"
-        steps = f"step {self.train_step.step} of {self.config.train.max_steps}"
-        return f"stopped after {steps}, checkpoint written; continue with\n  {command}"
+        return f"stopped after step {step} of {max_steps}, checkpoint written; continue with\n  {command}"
 
 
 def _fitted(config: Config, data: Data) -> Config:

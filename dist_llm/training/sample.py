@@ -1,10 +1,11 @@
-"""What the model writes at each evaluation, for people to see it learn."""
+"""What the model writes at each evaluation, for people to see it learn; and a prompt for them to try themselves."""
 
 from pathlib import Path
 
 from dist_llm.atomic import write_text
 from dist_llm.config import Config
 from dist_llm.data.loader import Tokens
+from dist_llm.errors import UserError
 from dist_llm.inference.generation import generate, prompt_tokens
 from dist_llm.inference.sampler import Sampler
 from dist_llm.model.llama import Llama
@@ -12,6 +13,7 @@ from dist_llm.seeding import generator
 from dist_llm.text import Tokenizer
 
 PROMPT_TOKENS = 12
+ENGLISH = "The "
 
 
 def write_sample(
@@ -33,3 +35,30 @@ def write_sample(
     folder.mkdir(exist_ok=True)
     write_text(folder / f"step-{step:08d}.txt", text)
     return text
+
+
+def known_prompt(tokenizer: Tokenizer, val_tokens: Tokens) -> str:
+    """Return a short prompt for a model of this text: ``The``, or where that is foreign to it, the text's first words.
+
+    It is empty where the text begins with nothing that can be typed.
+    """
+    beginning = tokenizer.decode(val_tokens.read(0, min(64, len(val_tokens))))
+    if tokenizer.end_of_text is not None:
+        beginning = beginning.replace(tokenizer.end_of_text, "\n")
+    if beginning.isascii() and _knows(tokenizer, ENGLISH):
+        return ENGLISH
+    # The last token may be the beginning of a character, which is shown as U+FFFD. A dash would look like an option.
+    lines = [line.partition("\ufffd")[0].lstrip("- ") for line in beginning.splitlines()]
+    line = next((line for line in lines if line.strip() and line.isprintable()), "")
+    words = (
+        line if len(line) <= 16 else line[:16].rpartition(" ")[0] or line[:16]
+    )  # whole ones, where spaces divide them
+    return words if _knows(tokenizer, words) else ""
+
+
+def _knows(tokenizer: Tokenizer, text: str) -> bool:
+    try:
+        tokenizer.encode(text)
+    except UserError:
+        return False
+    return True
