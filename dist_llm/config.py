@@ -67,6 +67,9 @@ class DataConfig:
         ("python-docs", "tinyshakespeare", "tinystories", "tinystories-small"),
     )
     path: str | None = option(None, "your own text instead: a UTF-8 file, or a folder of them (each file one document)")
+    completions: bool = option(
+        False, "path is JSON Lines, a prompt and a completion in each, and only the loss of the completions counts"
+    )
     tokenizer: str = option(
         "bpe",
         "byte, char, bpe (a byte-level BPE trained here), or an existing tokenizer.json, or a folder with one",
@@ -211,6 +214,9 @@ class Config:
                 f"model.rope_high_freq_factor={model.rope_high_freq_factor} must be above "
                 f"rope_low_freq_factor={model.rope_low_freq_factor}"
             )
+        data = self.data
+        if data.completions and data.path is None and data.shards is None:
+            raise UserError("data.completions=true needs JSON Lines of your own: name them with --data.path=FILE")
         parallel = self.parallel
         able = STRATEGIES_OF_DTYPE[parallel.reduce_dtype]
         if parallel.strategy not in able:

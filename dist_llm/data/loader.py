@@ -11,6 +11,7 @@ There is no position to save in a checkpoint and no worker process: step 1000 is
 ranks a step still reads the batch one rank would read, each rank its own shard of the rows.
 """
 
+import hashlib
 from functools import lru_cache
 from typing import Protocol, Self
 
@@ -20,6 +21,8 @@ from dist_llm.config import Config
 from dist_llm.errors import UserError
 from dist_llm.partition import shard
 from dist_llm.seeding import generator
+
+NOT_COUNTED = -1  # what stands for a target that does not count
 
 
 class Tokens(Protocol):
@@ -59,6 +62,39 @@ class TokensInMemory:
     def read(self, start: int, count: int) -> np.ndarray:
         """Return tokens start, ..., start + count - 1."""
         return self._tokens[start : start + count]
+
+
+class CountedTokens:
+    """Tokens of which only some count: the others are read, but what predicts them is neither trained nor measured.
+
+    Parameters
+    ----------
+    tokens : Tokens
+    counted : Tokens
+        As long; 1 where a token counts, and 0 elsewhere.
+    """
+
+    def __init__(self, tokens: Tokens, counted: Tokens) -> None:
+        self.tokens, self.counted = tokens, counted
+        self.n_bytes = tokens.n_bytes
+        self.fingerprint = hashlib.sha256((tokens.fingerprint + counted.fingerprint).encode()).hexdigest()
+
+    def __len__(self) -> int:
+        """Return the number of tokens."""
+        return len(self.tokens)
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        """Return tokens start, ..., start + count - 1."""
+        return self.tokens.read(start, count)
+
+
+def read_window(tokens: Tokens, start: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return inputs start, ..., start + length - 1 and the targets that follow them, -1 where these do not count."""
+    window = tokens.read(start, length + 1)
+    inputs, targets = window[:-1], window[1:]
+    if isinstance(tokens, CountedTokens):
+        targets = np.where(tokens.counted.read(start + 1, length), targets, NOT_COUNTED)
+    return inputs, targets
 
 
 class Loader:
@@ -150,16 +186,21 @@ class Loader:
         Returns
         -------
         x, y : ndarray of shape (shard of batch_size, seq_len), int32
-            ``y[:, t]`` is the token that follows ``x[:, t]``.
+            ``y[:, t]`` is the token that follows ``x[:, t]``, or -1 where that does not count.
         """
         ids = self.sequence_ids(step)[shard(self.batch_size, rank, world_size, granularity)]
         x = np.empty((len(ids), self.seq_len), np.int32)
         y = np.empty_like(x)
         for row, (epoch, index) in enumerate(ids.tolist()):
             offset, _ = self._epoch(epoch)
-            window = self.tokens.read(offset + index * self.seq_len, self.seq_len + 1)
-            x[row], y[row] = window[:-1], window[1:]
+            x[row], y[row] = read_window(self.tokens, offset + index * self.seq_len, self.seq_len)
         return x, y
+
+    def n_targets(self, step: int) -> int:
+        """Return how many targets of a step's whole batch count, the same on every rank."""
+        if not isinstance(self.tokens, CountedTokens):
+            return self.batch_size * self.seq_len
+        return int((self.batch(step)[1] != NOT_COUNTED).sum())
 
 
 def validation_windows(tokens: Tokens, seq_len: int) -> list[tuple[int, int]]:

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 from dist_llm.atomic import whole_folder
 from dist_llm.config import DataConfig
 from dist_llm.data.corpora import Corpus, find_corpus
-from dist_llm.data.loader import Tokens
+from dist_llm.data.loader import CountedTokens, Tokens
+from dist_llm.data.pairs import COUNTED, write_pairs
 from dist_llm.data.shards import TokenShards, write_shards
 from dist_llm.data.split import split_documents
 from dist_llm.errors import UserError
@@ -77,7 +78,14 @@ def prepare(config: DataConfig, progress: bool = False, say: Callable[[str], Non
         if not folder.exists():
             say(f"preparing {config.path or config.corpus}, once; the tokens are kept in {folder}")
             _make(folder, key, corpus, config, progress)
-    kind = _read_meta(folder)["tokenizer"]
+    meta = _read_meta(folder)
+    kind, completions = meta["tokenizer"], meta.get("completions", False)
+    if completions != config.completions:
+        made = "with" if completions else "without"
+        raise UserError(
+            f"the shards in {folder} were made {made} data.completions=true: say --data.completions="
+            f"{str(completions).lower()}, or name another folder with --data.shards"
+        )
     if is_file(config.tokenizer):
         same = load_tokenizer(folder).fingerprint == load_tokenizer(config.tokenizer).fingerprint
     else:
@@ -106,7 +114,11 @@ def open_data(folder: Path, verify: bool = False) -> Data:
     meta = _read_meta(folder)
     tokenizer = load_tokenizer(folder)
     train, val = TokenShards(folder, "train"), TokenShards(folder, "val")
-    for split, shards in (("train", train), ("val", val)):
+    parts = [("train", train), ("val", val)]
+    if meta.get("completions", False):
+        marks = {split: TokenShards(folder, f"{COUNTED}-{split}") for split in ("train", "val")}
+        parts += list(marks.items())
+    for split, shards in parts:
         if shards.tokenizer_fingerprint != tokenizer.fingerprint:
             raise UserError(
                 f"the {split} shards in {folder} were made by another tokenizer than its tokenizer.json: "
@@ -120,6 +132,8 @@ def open_data(folder: Path, verify: bool = False) -> Data:
             )
         if verify:
             shards.verify()
+    if meta.get("completions", False):
+        return Data(tokenizer, CountedTokens(train, marks["train"]), CountedTokens(val, marks["val"]))
     return Data(tokenizer, train, val)
 
 
@@ -128,6 +142,7 @@ def _key(corpus: Corpus, config: DataConfig) -> str:
     fields = [VERSION, corpus.key, tokenizer, config.val_fraction]
     # Only a BPE has a size to choose: for the others data.vocab_size changes nothing.
     fields += [config.vocab_size] if config.tokenizer == "bpe" else []
+    fields += ["completions"] if config.completions else []
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
 
@@ -139,7 +154,10 @@ def _name(tokenizer: str) -> str:
 def _make(folder: Path, key: str, corpus: Corpus, config: DataConfig, progress: bool) -> None:
     try:
         with whole_folder(folder, uuid.uuid4().hex[:8]) as partial:
-            _write(partial, key, corpus, config, progress)
+            if config.completions:
+                write_pairs(partial, {"version": VERSION, "key": key, "corpus": corpus.name}, config)
+            else:
+                _write(partial, key, corpus, config, progress)
     except OSError as error:
         # A folder cannot replace one that is not empty: another process was first, and its work is as good.
         if (folder / "meta.json").exists():

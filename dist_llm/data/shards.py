@@ -6,7 +6,7 @@ many ranks there are, and only the pages that are read. A shard is
     64 bytes    magic, version, bytes per token, number of tokens, bytes of text, SHA-256 of the tokenizer
     32 bytes    SHA-256 of those 64 bytes and the payload
     32 bytes    zeros, so that the payload begins aligned
-    payload     the tokens, little endian: uint16, or uint32 for a vocabulary above 65,536
+    payload     the tokens, little endian: uint16, or uint32 for a vocabulary above 65,536; uint8 for marks of tokens
 
 `train-00000.bin`, `train-00001.bin`, ... follow each other without a gap; a sequence may lie across two.
 """
@@ -14,7 +14,7 @@ many ranks there are, and only the pages that are read. A shard is
 import hashlib
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -28,7 +28,7 @@ MAGIC = b"DISTLLM\x00"
 VERSION = 1
 FIELDS = struct.Struct("<8sIIQQ32s")
 HEADER_BYTES = 128
-DTYPES: dict[int, np.dtype] = {2: np.dtype("<u2"), 4: np.dtype("<u4")}
+DTYPES: dict[int, np.dtype] = {1: np.dtype("u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4")}
 
 SHARD_TOKENS = 1 << 27  # 256 MiB of uint16
 
@@ -62,9 +62,29 @@ def write_shards(
     progress : bool
         Show a bar on stderr.
     """
-    dtype = DTYPES[2 if tokenizer.vocab_size <= 1 << 16 else 4]
+    write_tokens(folder, split, _encoded(split, documents, tokenizer, progress), tokenizer, shard_tokens)
+
+
+def write_tokens(
+    folder: Path,
+    split: str,
+    parts: Iterable[np.ndarray],
+    tokenizer: Tokenizer,
+    shard_tokens: int = SHARD_TOKENS,
+    marks: bool = False,
+) -> None:
+    """Write tokens as shards, as `write_shards` does.
+
+    Parameters
+    ----------
+    parts : iterable of ndarray of int, shape (n,)
+        One behind the other, they are all tokens of the split.
+    marks : bool
+        They are marks of tokens instead, each 0 or 1.
+    """
+    dtype = DTYPES[1 if marks else 2 if tokenizer.vocab_size <= 1 << 16 else 4]
     fingerprint = bytes.fromhex(tokenizer.fingerprint)
-    token_lengths = np.array([len(token) for token in tokenizer.token_bytes])
+    token_lengths = np.zeros(2, int) if marks else np.array([len(token) for token in tokenizer.token_bytes])
     buffer = np.empty(shard_tokens, dtype)  # the system gives it memory only as far as it is filled
     filled = n_bytes = n_files = 0
 
@@ -78,7 +98,7 @@ def write_shards(
         filled = n_bytes = 0
         n_files += 1
 
-    for ids in _encoded(split, documents, tokenizer, progress):
+    for ids in parts:
         while len(ids):
             part, ids = np.split(ids, [shard_tokens - filled])
             buffer[filled : filled + len(part)] = part

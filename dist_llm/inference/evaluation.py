@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dist_llm.data.loader import Tokens, validation_windows
+from dist_llm.data.loader import NOT_COUNTED, Tokens, read_window, validation_windows
 from dist_llm.model.llama import Llama
 from dist_llm.parallel.comm import Comm
 from dist_llm.text import Tokenizer
@@ -26,7 +26,7 @@ class Evaluation:
     bits_per_byte : float
         The same information per byte of text, which does not depend on the tokenizer.
     n_tokens : int
-        Tokens predicted: all of the text but its first.
+        Tokens predicted: all that count of the text but its first.
     """
 
     loss: float
@@ -65,7 +65,7 @@ def total(sums: Sequence[Sums]) -> Sums:
 
 
 def evaluate(model: Llama, tokens: Tokens, tokenizer: Tokenizer, comm: Comm, batch_size: int) -> Evaluation:
-    """Predict every token of `tokens` but the first, each once, in windows of the model's context.
+    """Predict every token of `tokens` that counts, but the first, each once, in windows of the model's context.
 
     Parameters
     ----------
@@ -98,9 +98,10 @@ def evaluate_texts(
     sums = np.zeros((len(batches), len(Sums._fields)))
     for k in range(comm.rank, len(batches), comm.size):
         i, batch = batches[k]
-        windows = np.stack([texts[i].read(start, length + 1) for start, length in batch])
-        inputs, targets = windows[:, :-1], windows[:, 1:]
-        sums[k] = model.loss(inputs, targets)[0], targets.size, token_lengths[targets].sum()
+        windows = [read_window(texts[i], start, length) for start, length in batch]
+        inputs, targets = (np.stack(parts) for parts in zip(*windows, strict=True))
+        counted = targets[targets != NOT_COUNTED]
+        sums[k] = model.loss(inputs, targets)[0], counted.size, token_lengths[counted].sum()
     # Each row is some rank's numbers plus the others' zeros: the reduction is exact.
     comm.allreduce_(sums)
     of_text: list[list[Sums]] = [[] for _ in texts]

@@ -183,12 +183,12 @@ class Llama:
         on_grad_ready(0)
 
     def loss(self, tokens: np.ndarray, targets: np.ndarray, rngs: Generators = None) -> tuple[float, Cache]:
-        """Return the cross-entropy summed over all B * T predictions, in nats.
+        """Return the cross-entropy summed over all predictions that have a target, in nats.
 
         Parameters
         ----------
         tokens, targets : ndarray of int, shape (B, T)
-            ``targets[:, t]`` is the token that follows ``tokens[:, t]``.
+            ``targets[:, t]`` is the token that follows ``tokens[:, t]``, or -1 where the prediction does not count.
         rngs : list of numpy.random.Generator, optional
             As for `forward`.
         """

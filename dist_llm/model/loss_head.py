@@ -17,7 +17,9 @@ CHUNK_LOGITS = 1 << 23
 
 
 class LossHead:
-    """loss = sum over rows of cross_entropy(softmax(h W^T), target).
+    """loss = sum over rows with a target of cross_entropy(softmax(h W^T), target).
+
+    A target of -1 is none: its row is left out of all products, and gets a gradient of zero.
 
     Parameters
     ----------
@@ -36,7 +38,7 @@ class LossHead:
         h : ndarray of shape (B, T, D)
         targets : ndarray of int, shape (B, T)
         """
-        rows, row_targets = h.reshape(-1, h.shape[-1]), targets.ravel()
+        rows, row_targets, _ = _counted(h, targets)
         chunks, buffer = self._chunks(rows)
         loss = 0.0
         for chunk in chunks:
@@ -47,7 +49,7 @@ class LossHead:
     def backward(self, dloss: float, cache: Cache) -> np.ndarray:
         """Return dh of shape (B, T, D)."""
         h, targets, dlogits = cache
-        rows, row_targets = h.reshape(-1, h.shape[-1]), targets.ravel()
+        rows, row_targets, counted = _counted(h, targets)
         chunks, buffer = self._chunks(rows)
         dh = np.empty_like(rows)
         scale = h.dtype.type(dloss)
@@ -60,10 +62,22 @@ class LossHead:
             self.weight.grad += dlogits.T @ (scale * rows[chunk])
             np.matmul(dlogits, self.weight.data, out=dh[chunk])
         dh *= scale
-        return dh.reshape(h.shape)
+        if counted is None:
+            return dh.reshape(h.shape)
+        dh_all = np.zeros_like(h)
+        dh_all[counted] = dh
+        return dh_all
 
     def _chunks(self, rows: np.ndarray) -> tuple[list[slice], np.ndarray]:
         """Cut the rows into chunks, and make room for the logits of one."""
-        size = min(len(rows), max(1, CHUNK_LOGITS // self.weight.shape[0]))
+        size = max(1, min(len(rows), CHUNK_LOGITS // self.weight.shape[0]))
         chunks = [slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
         return chunks, np.empty((size, self.weight.shape[0]), rows.dtype)
+
+
+def _counted(h: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return the rows of h (N, D) that have a target, the targets (N,), and where they are; None: everywhere."""
+    if targets.min(initial=0) >= 0:
+        return h.reshape(-1, h.shape[-1]), targets.ravel(), None
+    counted = targets >= 0
+    return h[counted], targets[counted], counted

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dist_llm.data.loader import Tokens, TokensInMemory
+from dist_llm.data.loader import CountedTokens, Tokens, TokensInMemory
 from dist_llm.data.preparation import Data, open_data
 from dist_llm.errors import UserError
 from dist_llm.parallel.comm import Comm
@@ -41,7 +41,8 @@ def broadcast_tokens(folder: Path, comm: Comm) -> tuple[Data, list[int]]:
             return None
 
     here = comm.on_every_rank(attempt)
-    mine = [(len(shards), shards.fingerprint, shards.n_bytes) for shards in here[1:]] if here else []
+    found = [] if here is None else [*_files(here.train), *_files(here.val)]
+    mine = [(len(tokens), tokens.fingerprint, tokens.n_bytes) for tokens in found]
     reports = comm.allgather(mine)
     # Other tokens under the same name are as good as none.
     received = [rank for rank, report in enumerate(reports) if report != reports[0]]
@@ -49,9 +50,20 @@ def broadcast_tokens(folder: Path, comm: Comm) -> tuple[Data, list[int]]:
         return here, []
     described = comm.on_rank_0(lambda: (here.tokenizer.to_dict(), here.tokenizer.end_of_text) if here else ({}, None))
     tokenizer = tokenizer_from_dict(*described)
-    own = (None, None) if here is None or comm.rank in received else (here.train, here.val)
-    train, val = (_send(shards, report, comm) for shards, report in zip(own, reports[0], strict=True))
-    return Data(tokenizer, train, val), received
+    own = [None] * len(reports[0]) if here is None or comm.rank in received else found
+    sent = [_send(tokens, report, comm) for tokens, report in zip(own, reports[0], strict=True)]
+    half = len(sent) // 2
+    return Data(tokenizer, _joined(sent[:half]), _joined(sent[half:])), received
+
+
+def _files(tokens: Tokens) -> list[Tokens]:
+    """Return what there is to send of a split: its tokens, and where only some count, the marks of these."""
+    return [tokens.tokens, tokens.counted] if isinstance(tokens, CountedTokens) else [tokens]
+
+
+def _joined(files: list[Tokens]) -> Tokens:
+    """Return the split of which `_files` made the list."""
+    return CountedTokens(*files) if len(files) > 1 else files[0]
 
 
 def _send(shards: Tokens | None, report: tuple[int, str, int], comm: Comm) -> Tokens:

@@ -2,17 +2,20 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from dist_llm.atomic import write_text
 from dist_llm.config import Config
-from dist_llm.data.loader import Tokens
+from dist_llm.data.loader import CountedTokens, Tokens
 from dist_llm.errors import UserError
 from dist_llm.inference.generation import generate, prompt_tokens
 from dist_llm.inference.sampler import Sampler
 from dist_llm.model.llama import Llama
 from dist_llm.seeding import generator
-from dist_llm.text import Tokenizer
+from dist_llm.text import Tokenizer, printable
 
 PROMPT_TOKENS = 12
+LONGEST_PROMPT = 200
 ENGLISH = "The "
 
 
@@ -24,7 +27,9 @@ def write_sample(
     if not log.sample_tokens:
         return ""
     middle = len(val_tokens) // 2
-    prompt = val_tokens.read(middle, min(PROMPT_TOKENS, len(val_tokens) - middle))
+    prompt = _first_prompt(val_tokens)
+    if not len(prompt):
+        prompt = val_tokens.read(middle, min(PROMPT_TOKENS, len(val_tokens) - middle))
     if log.sample_prompt is not None:
         prompt = prompt_tokens(tokenizer, log.sample_prompt)
     rng = generator(config.train.seed, "sample", step)
@@ -40,8 +45,11 @@ def write_sample(
 def known_prompt(tokenizer: Tokenizer, val_tokens: Tokens) -> str:
     """Return a short prompt for a model of this text: ``The``, or where that is foreign to it, the text's first words.
 
-    It is empty where the text begins with nothing that can be typed.
+    It is empty where the text begins with nothing that can be typed. Of pairs, it is the first one's prompt.
     """
+    prompt = tokenizer.decode(_first_prompt(val_tokens))
+    if prompt and printable(prompt) == prompt and not prompt.startswith("-"):
+        return prompt
     beginning = tokenizer.decode(val_tokens.read(0, min(64, len(val_tokens))))
     if tokenizer.end_of_text is not None:
         beginning = beginning.replace(tokenizer.end_of_text, "\n")
@@ -54,6 +62,14 @@ def known_prompt(tokenizer: Tokenizer, val_tokens: Tokens) -> str:
         line if len(line) <= 16 else line[:16].rpartition(" ")[0] or line[:16]
     )  # whole ones, where spaces divide them
     return words if _knows(tokenizer, words) else ""
+
+
+def _first_prompt(tokens: Tokens) -> np.ndarray:
+    """Return the first tokens that do not count, where only those of completions do; otherwise none."""
+    if not isinstance(tokens, CountedTokens):
+        return np.empty(0, np.int32)
+    longest = min(LONGEST_PROMPT, len(tokens))
+    return tokens.read(0, int(np.append(tokens.counted.read(0, longest), 1).argmax()))
 
 
 def _knows(tokenizer: Tokenizer, text: str) -> bool:

@@ -1,8 +1,8 @@
 """One training step: batch, forward, backward, reduction, clipping, update.
 
-Every rank computes the loss and the gradient of its shard of the batch, both as sums over tokens divided by the tokens
-of the whole batch, so that adding them up over the ranks gives what one process would have computed; then all ranks
-clip and update alike, and stay replicas of each other. A step knows no folder, no evaluation and no end.
+Every rank computes the loss and the gradient of its shard of the batch, both as sums over targets divided by the number
+of targets in the whole batch, so that adding them up over the ranks gives what one process would have computed; then
+all ranks clip and update alike, and stay replicas of each other. A step knows no folder, no evaluation and no end.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from dist_llm.config import Config
-from dist_llm.data.loader import Loader
+from dist_llm.data.loader import NOT_COUNTED, Loader
 from dist_llm.errors import RunError
 from dist_llm.model.layer import Observe, unobserved
 from dist_llm.model.llama import Llama
@@ -156,7 +156,8 @@ class TrainStep:
         strategy, params, observer = self.strategy, self.model.params, self.observer
         with self.comm.counting() as reducing:
             strategy.begin()
-            loss_sum = self._accumulate_gradients()
+            n_targets = max(1, self.loader.n_targets(self.step))
+            loss_sum = self._accumulate_gradients(n_targets)
             with observer.phase("reduction"):
                 strategy.reduce()
         grad = params.grad[strategy.shard]
@@ -167,7 +168,7 @@ class TrainStep:
         shared[:3] = loss_sum, own_norm**2 * strategy.norm_weight, stop
         shared[3 + self.comm.rank] = memory_bytes()
         self.comm.allreduce_(shared)
-        loss, grad_norm, stopped = float(shared[0]) / self.tokens_per_step, math.sqrt(shared[1]), bool(shared[2])
+        loss, grad_norm, stopped = float(shared[0]) / n_targets, math.sqrt(shared[1]), bool(shared[2])
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise RunError(
                 f"the loss or gradient of step {self.step + 1} is not a finite number: lower --optim.lr or raise "
@@ -198,14 +199,14 @@ class TrainStep:
             comm_hidden=max(0.0, 1 - exposed_s / strategy.blocking_s) if strategy.blocking_s else None,
         )
 
-    def _accumulate_gradients(self) -> float:
-        """Add up this rank's shard of the batch, micro-batch by micro-batch; return its summed loss in nats."""
+    def _accumulate_gradients(self, n_targets: int) -> float:
+        """Add up this rank's shard of a batch of so many targets, by micro-batches; return its summed loss in nats."""
         train, comm, model, observer = self.config.train, self.comm, self.model, self.observer
         with observer.phase("data"):
             tokens, targets = self.loader.batch(self.step, comm.rank, comm.size, self._granularity)  # (shard, T)
         first = shard(train.batch_size, comm.rank, comm.size, self._granularity).start
-        # Gradients that are summed over ranks are divided by the tokens of all ranks; others by those of this rank.
-        scale = 1 / (self.tokens_per_step if self.strategy.synchronous else tokens.size)
+        # Gradients that are summed over ranks are divided by the targets of all ranks; others by those of this rank.
+        scale = 1 / (n_targets if self.strategy.synchronous else max(1, int((targets != NOT_COUNTED).sum())))
         loss_sum = 0.0
         for start in range(0, len(tokens), train.micro_batch_size):
             micro = slice(start, start + train.micro_batch_size)

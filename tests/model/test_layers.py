@@ -169,6 +169,35 @@ def test_loss_head(rng, monkeypatch, chunk_rows):
     check_gradient(scalar, weight.data, weight.grad, rng, "weight")
 
 
+@pytest.mark.parametrize("chunk_rows", [100, 5, 1])
+@pytest.mark.parametrize("none", [0, 5, 12])
+def test_loss_head_leaves_out_targets_that_do_not_count(rng, monkeypatch, chunk_rows, none):
+    store = ParamStore()
+    weight = store.declare("weight", (11, 4), "head", 1.0)
+    monkeypatch.setattr(loss_head, "CHUNK_LOGITS", chunk_rows * 11)
+    randomized(store, rng)
+    head = LossHead(weight)
+    h, targets = rng.standard_normal((3, 4, 4)), rng.integers(0, 11, (3, 4))
+    out = rng.permutation(12)[:none]
+    targets.ravel()[out] = -1
+    kept = np.delete(np.arange(12), out)
+    loss, cache = head.forward(h, targets)
+    logits = h.reshape(12, 4)[kept] @ weight.data.T
+    assert loss == pytest.approx(plain_cross_entropy(logits, targets.ravel()[kept]) if none < 12 else 0.0, rel=1e-12)
+    dh = head.backward(0.7, cache)
+    assert not dh.reshape(12, 4)[out].any()
+    if none == 12:
+        assert not dh.any()
+        assert not weight.grad.any()
+        return
+
+    def scalar() -> float:
+        return 0.7 * head.forward(h, targets)[0]
+
+    check_gradient(scalar, h, dh, rng, "dh")
+    check_gradient(scalar, weight.data, weight.grad, rng, "weight")
+
+
 def test_loss_head_survives_huge_logits():
     store = ParamStore()
     weight = store.declare("weight", (3, 2), "head", 1.0)

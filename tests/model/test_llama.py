@@ -40,6 +40,22 @@ def test_gradient_of_every_tensor(name):
         )
 
 
+def test_gradient_where_only_some_targets_count():
+    name = next(iter(CASES))
+    model = case_model(name, np.float64)
+    tokens, targets = case_batch()
+    targets = np.where(np.random.default_rng(2).random(targets.shape) < 0.4, targets, -1)
+    model.params.grad[...] = 0
+    loss, cache = model.loss(tokens, targets)
+    logits = model.logits(tokens)
+    logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    assert loss == pytest.approx(-sum(logits[*place, targets[*place]] for place in np.argwhere(targets >= 0)))
+    model.loss_backward(0.5, cache)
+    rng = np.random.default_rng(1)
+    for param in model.params:
+        check_gradient(lambda: 0.5 * model.loss(tokens, targets)[0], param.data, param.grad, rng, param.name)
+
+
 def test_gradient_with_dropout():
     model = Llama(DROPOUT, VOCAB, np.float64)
     model.params.initialize(np.random.default_rng(0))

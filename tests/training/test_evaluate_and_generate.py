@@ -13,6 +13,7 @@ import pytest
 from dist_llm import evaluate as evaluate_command
 from dist_llm import generate, load
 from dist_llm.config import ModelConfig
+from dist_llm.data.loader import CountedTokens, TokensInMemory
 from dist_llm.errors import UserError
 from dist_llm.inference.evaluation import evaluate
 from dist_llm.model.llama import Llama
@@ -61,6 +62,23 @@ def test_every_token_but_the_first_is_predicted_once(n):
     assert result.loss == pytest.approx(expected / (n - 1), rel=1e-5)
     assert result.perplexity == pytest.approx(math.exp(result.loss))
     assert result.bits_per_byte == pytest.approx(expected / math.log(2) / (3 * (n - 1)), rel=1e-5)
+
+
+def test_only_what_counts_is_measured():
+    model = Llama(ModelConfig(dim=8, n_layers=1, n_heads=2, ffn_dim=12, max_seq_len=16, init_std=0.5), 11)
+    model.params.initialize(np.random.default_rng(0))
+    rng = np.random.default_rng(1)
+    tokens, counted = rng.integers(0, 11, 50), rng.integers(0, 2, 50)
+    expected = 0.0
+    for start in range(0, 49, 16):
+        window, marks = tokens[start : start + 17], counted[start + 1 : start + 17].astype(bool)
+        expected += plain_cross_entropy(model.logits(window[None, :-1])[0][marks], window[1:][marks])
+    some = CountedTokens(TokensInMemory(tokens, "", 150), TokensInMemory(counted, "", 0))
+    result = evaluate(model, some, Words(), SerialComm(), batch_size=2)
+    n = int(counted[1:].sum())
+    assert result.n_tokens == n
+    assert result.loss == pytest.approx(expected / n, rel=1e-5)
+    assert result.bits_per_byte == pytest.approx(expected / math.log(2) / (3 * n), rel=1e-5)
 
 
 def test_evaluate_prints_what_training_measured(run, trained):

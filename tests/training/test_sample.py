@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dist_llm.data.loader import TokensInMemory
+from dist_llm.data.loader import CountedTokens, TokensInMemory
 from dist_llm.text import train_tokenizer
 from dist_llm.training.sample import known_prompt
 
@@ -26,3 +26,15 @@ def test_the_prompt_is_one_that_the_tokenizer_knows(kind, text, prompt):
     ids = tokenizer.encode(text, allow_special=True).astype(np.int32)
     assert known_prompt(tokenizer, TokensInMemory(ids, "", 0)) == prompt
     tokenizer.encode(prompt)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "offered"),
+    [("What is 2?\nIt is ", "What is 2?\nIt is "), ("", "The "), ("- 2 is", "The "), ("bell \x07", "The ")],
+)
+def test_of_pairs_it_is_the_first_ones_prompt(prompt, offered):
+    tokenizer = train_tokenizer("byte", [], 260)
+    ids = tokenizer.encode(prompt + "2." + prompt + "3.")
+    counted = np.array([0] * len(prompt) + [1, 1] + [0] * len(prompt) + [1, 1])
+    pairs = CountedTokens(TokensInMemory(ids, "", 0), TokensInMemory(counted, "", 0))
+    assert known_prompt(tokenizer, pairs) == offered

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dist_llm.config import Config
-from dist_llm.data.loader import Loader, TokensInMemory
+from dist_llm.data.loader import CountedTokens, Loader, TokensInMemory
 from dist_llm.training.step import TrainStep
 
 CONFIG = Config().replace(
@@ -64,3 +64,35 @@ def test_weights_alone_are_a_start(at_6):
     weights = weights_after(step, 10)
     assert not np.array_equal(weights, expected)  # the moments began anew
     assert np.abs(weights - expected).max() < 0.05
+
+
+def test_the_loss_is_the_mean_over_the_targets_that_count():
+    rng = np.random.default_rng(5)
+    tokens, counted = rng.integers(0, 60, 400), (rng.random(400) < 0.3).astype(np.int32)
+    some = CountedTokens(TokensInMemory(tokens, "train", 400), TokensInMemory(counted, "counted", 0))
+    step = TrainStep(CONFIG, Loader.of(some, CONFIG))
+    x, y = step.loader.batch(0)
+    assert 0 < (y >= 0).sum() < y.size
+    model = step.model
+    model.params.grad[...] = 0
+    loss, cache = model.loss(x, y)
+    model.loss_backward(1 / (y >= 0).sum(), cache)
+    expected = float(np.linalg.norm(model.params.grad))
+    result = step()
+    assert result.loss == pytest.approx(loss / (y >= 0).sum(), rel=1e-6)
+    assert result.grad_norm == pytest.approx(expected, rel=1e-5)
+    assert result.tokens == 32
+
+
+def test_a_batch_in_which_nothing_counts_changes_nothing_but_by_weight_decay():
+    tokens = np.random.default_rng(5).integers(0, 60, 400)
+    none = CountedTokens(TokensInMemory(tokens, "train", 400), TokensInMemory(np.zeros(400, np.int32), "none", 0))
+    result = TrainStep(CONFIG, Loader.of(none, CONFIG))()
+    assert (result.loss, result.grad_norm) == (0, 0)
+
+
+def test_where_all_targets_count_it_is_the_ordinary_step():
+    tokens = TokensInMemory(np.random.default_rng(5).integers(0, 60, 400), "train", 400)
+    every = CountedTokens(tokens, TokensInMemory(np.ones(400, np.int32), "all", 0))
+    weights = [weights_after(TrainStep(CONFIG, Loader.of(each, CONFIG)), 5) for each in (tokens, every)]
+    assert np.array_equal(*weights)
