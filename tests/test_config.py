@@ -47,7 +47,10 @@ def test_every_field_has_a_meaning():
         ({"optim": {"lr": True}}, "optim.lr takes a number, not True"),
         ({"model": {"tie_embeddings": 1}}, "model.tie_embeddings takes true or false, not 1"),
         ({"data": {"path": 7}}, "data.path takes text or none, not 7"),
-        ({"data": {"tokenizer": "bpee"}}, "data.tokenizer is one of byte, char, bpe, not 'bpee'"),
+        (
+            {"data": {"tokenizer": "bpee"}},
+            "data.tokenizer is one of byte, char, bpe or a path, such as ./tokenizer.json, not 'bpee'",
+        ),
     ],
 )
 def test_unknown_keys_and_wrong_types(values, message):

@@ -269,7 +269,7 @@ def test_weights_of_another_model_are_refused(tmp_path):
     folder = save(tmp_path, 10)
     wider, _ = new(config=ModelConfig(dim=8, n_layers=1, n_heads=2, ffn_dim=16, max_seq_len=8))
     with pytest.raises(
-        UserError, match=r"of another model: model.layers.0.mlp.down_proj.weight is \(8, 12\), not \(8, 16\)"
+        UserError, match=r"of another model: model.layers.0.mlp.gate_proj.weight is \(12, 8\), not \(16, 8\)"
     ):
         load_weights(folder, wider)
     deeper, _ = new(config=ModelConfig(dim=8, n_layers=2, n_heads=2, ffn_dim=12, max_seq_len=8))

@@ -19,7 +19,8 @@ def test_a_run_leaves_what_it_promises(train, tmp_path):
     status, out, err = train("run", "--train.max_steps=20", "--train.checkpoint_interval=5")
     assert (status, err) == (0, "")
     run = tmp_path / "run"
-    names = {"config.toml", "tokenizer.json", "metrics.jsonl", "samples", "loss.png", "checkpoints"}
+    names = {"config.toml", "tokenizer.json", "tokenizer_config.json", "metrics.jsonl"}
+    names |= {"samples", "loss.png", "checkpoints"}
     assert {p.name for p in run.iterdir() if not p.name.startswith(".")} == names
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert tomllib.loads((run / "config.toml").read_text())["model"]["vocab_size"] == 257
@@ -101,7 +102,10 @@ def test_nothing_is_written_over(train, tmp_path):
         (["--data.path=nowhere.txt"], "nowhere.txt"),
         (["--data.path=empty.txt"], "empty.txt"),
         (["--data.path=short.txt"], "the training text has"),
-        (["--data.tokenizer=word"], "data.tokenizer is one of byte, char, bpe, not 'word'"),
+        (
+            ["--data.tokenizer=word"],
+            "data.tokenizer is one of byte, char, bpe or a path, such as ./tokenizer.json, not 'word'",
+        ),
         (["--model.vocab_size=100"], "model.vocab_size=100 is less than the tokenizer's 257"),
         (["--train.run_dir=/dev/null/run"], "/dev/null/run"),
         (["--data.path="], "data.path is empty"),
