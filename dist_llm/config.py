@@ -150,6 +150,7 @@ class LogConfig:
     """What is shown and written along the way."""
 
     interval: int = option(1, "steps between lines of metrics.jsonl", positive=True)
+    tensorboard: bool = option(False, "write event files for TensorBoard into the run folder, beside metrics.jsonl")
     sample_prompt: str | None = option(
         None, "what the samples continue; none: words from the middle of the validation text"
     )

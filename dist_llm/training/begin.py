@@ -23,6 +23,7 @@ from dist_llm.parallel.strategy import State
 from dist_llm.settings import Settings
 from dist_llm.text import is_file, load_tokenizer, save_tokenizer
 from dist_llm.training.checkpoint import find_checkpoint, load_checkpoint, read_state, set_aside_later_checkpoints
+from dist_llm.training.event_files import check_that_event_files_can_be_written
 from dist_llm.training.load_run import load_model, shape_of, shards_of_run
 from dist_llm.training.metrics import evaluations_since_best
 from dist_llm.training.progress import terminal_columns
@@ -75,7 +76,7 @@ class Fresh:
         UserError
             The configuration is not valid, or the run folder is in use.
         """
-        config = _with_full_paths(settings.apply_to(Config()))
+        config = _checked(settings.apply_to(Config()))
         check_run_dir_is_free(config.train.run_dir)
         return cls(config)
 
@@ -116,7 +117,7 @@ class FromWeights(Fresh):
         shape, tokenizer = shape_of(source)
         begun = Config().replace({"data": {"tokenizer": str(tokenizer)}})
         begun = dataclasses.replace(begun, model=shape)
-        config = _with_full_paths(settings.apply_to(begun))
+        config = _checked(settings.apply_to(begun))
         for key in SECTIONS["model"]:
             was, now = getattr(shape, key), getattr(config.model, key)
             if now != was and key not in FREE_TO_CHANGE:
@@ -158,7 +159,7 @@ class Continued:
         """
         checkpoint = find_checkpoint(run)
         saved = read_config(run_dir_of(checkpoint))
-        config = _with_full_paths(settings.apply_to(saved))
+        config = _checked(settings.apply_to(saved))
         for name in FIXED:
             was, now = _value(saved, name), _value(config, name)
             if name == "train.run_dir" and now not in (was, None):
@@ -208,8 +209,10 @@ class Continued:
             yield Opened(folder, parts, state["step"])
 
 
-def _with_full_paths(config: Config) -> Config:
-    """Return the configuration with paths that hold from another folder too, where the run may be resumed."""
+def _checked(config: Config) -> Config:
+    """Return the configuration, which can be had here, with paths that hold where the run may be resumed."""
+    if config.log.tensorboard:
+        check_that_event_files_can_be_written()
     named = {key: getattr(config.data, key) for key in ("path", "shards", "tokenizer")}
     data = {
         key: str(Path(path).expanduser().resolve())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dist_llm.atomic import write_text
+from dist_llm.training.event_files import EventFiles
 
 FILE = "metrics.jsonl"
 
@@ -20,13 +21,16 @@ class MetricsLog:
     step : int
         Finished steps of the run so far. What a longer, earlier run had recorded beyond them is dropped, so that no
         step is recorded twice.
+    event_files : bool
+        Write `EventFiles` too.
     """
 
-    def __init__(self, run_dir: Path, step: int) -> None:
+    def __init__(self, run_dir: Path, step: int, event_files: bool = False) -> None:
         path = run_dir / FILE
         kept = [record for record in read_metrics(run_dir) if record["step"] <= step]
         write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = path.open("a", encoding="utf-8")
+        self._events = EventFiles(run_dir, step) if event_files else None
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record; floats to six significant digits but for losses, which keep all."""
@@ -34,10 +38,14 @@ class MetricsLog:
         short = {k: float(f"{v:.6g}") if isinstance(v, float) and k not in exact else v for k, v in record.items()}
         self._file.write(json.dumps(short) + "\n")
         self._file.flush()
+        if self._events:
+            self._events.write(record)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the files."""
         self._file.close()
+        if self._events:
+            self._events.close()
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:

@@ -117,7 +117,7 @@ class Run:
         """
         step, train, root = self.train_step, self.config.train, self.comm.rank == 0
         stop = StopRequest()
-        metrics = MetricsLog(self.folder, step.step) if root else None
+        metrics = MetricsLog(self.folder, step.step, self.config.log.tensorboard) if root else None
         progress = Progress(step.step, train.max_steps, shown=root)
         evaluation: Evaluation | None = None
         try:
