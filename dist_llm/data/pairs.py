@@ -2,7 +2,7 @@
 
     {"prompt": "What is 2 + 3? ", "completion": "5"}          one pair per line (JSON Lines)
 
-Tokens of all pairs lie one behind the other, as documents do. Beside their shards lie shards of marks, one per token:
+Tokens of all pairs lie one behind the other, as documents do. Beside their shard lies a shard of marks, one per token:
 
     prompt           completion   end-of-text        read by the model
     0 0 0 0 0 0      1 1 1        1                  whose prediction counts
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dist_llm.config import DataConfig
-from dist_llm.data.shards import TokenShards, write_tokens
+from dist_llm.data.shards import TokenShards, shard_path, write_shard
 from dist_llm.errors import UserError
 from dist_llm.text import Tokenizer, is_file, load_tokenizer, save_tokenizer, train_tokenizer
 
@@ -144,9 +144,10 @@ def write_pairs(folder: Path, meta: Mapping[str, Any], config: DataConfig) -> No
     save_tokenizer(tokenizer, folder)
     splits = {"train": train, "val": val}
     for split, pairs in splits.items():
-        encoded = [encode_pair(pair, tokenizer) for pair in pairs]
-        write_tokens(folder, split, (tokens for tokens, _ in encoded), tokenizer)
-        write_tokens(folder, f"{COUNTED}-{split}", (counted for _, counted in encoded), tokenizer, marks=True)
+        tokens, counted = map(np.concatenate, zip(*(encode_pair(pair, tokenizer) for pair in pairs), strict=True))
+        n_bytes = sum(len(text.encode("utf-8", "surrogatepass")) for pair in pairs for text in pair)
+        write_shard(shard_path(folder, split, 0), tokens, n_bytes, tokenizer)
+        write_shard(shard_path(folder, f"{COUNTED}-{split}", 0), counted, 0, tokenizer, marks=True)
     shards = {split: TokenShards(folder, split) for split in splits}
     document = dict(meta) | {
         "description": f"{config.path}, prompts and completions",

@@ -14,7 +14,7 @@ many ranks there are, and only the pages that are read. A shard is
 import hashlib
 import struct
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -62,43 +62,18 @@ def write_shards(
     progress : bool
         Show a bar on stderr.
     """
-    write_tokens(folder, split, _encoded(split, documents, tokenizer, progress), tokenizer, shard_tokens)
-
-
-def write_tokens(
-    folder: Path,
-    split: str,
-    parts: Iterable[np.ndarray],
-    tokenizer: Tokenizer,
-    shard_tokens: int = SHARD_TOKENS,
-    marks: bool = False,
-) -> None:
-    """Write tokens as shards, as `write_shards` does.
-
-    Parameters
-    ----------
-    parts : iterable of ndarray of int, shape (n,)
-        One behind the other, they are all tokens of the split.
-    marks : bool
-        They are marks of tokens instead, each 0 or 1.
-    """
-    dtype = DTYPES[1 if marks else 2 if tokenizer.vocab_size <= 1 << 16 else 4]
-    fingerprint = bytes.fromhex(tokenizer.fingerprint)
-    token_lengths = np.zeros(2, int) if marks else np.array([len(token) for token in tokenizer.token_bytes])
+    dtype = DTYPES[2 if tokenizer.vocab_size <= 1 << 16 else 4]
+    token_lengths = np.array([len(token) for token in tokenizer.token_bytes])
     buffer = np.empty(shard_tokens, dtype)  # the system gives it memory only as far as it is filled
     filled = n_bytes = n_files = 0
 
     def flush() -> None:
         nonlocal filled, n_bytes, n_files
-        payload = buffer[:filled]
-        fields = FIELDS.pack(MAGIC, VERSION, dtype.itemsize, filled, n_bytes, fingerprint)
-        with open(folder / f"{split}-{n_files:05d}.bin", "xb") as file:
-            file.write((fields + _digest(fields, payload)).ljust(HEADER_BYTES, b"\0"))
-            file.write(payload.data)
+        write_shard(shard_path(folder, split, n_files), buffer[:filled], n_bytes, tokenizer)
         filled = n_bytes = 0
         n_files += 1
 
-    for ids in parts:
+    for ids in _encoded(split, documents, tokenizer, progress):
         while len(ids):
             part, ids = np.split(ids, [shard_tokens - filled])
             buffer[filled : filled + len(part)] = part
@@ -108,6 +83,33 @@ def write_tokens(
                 flush()
     if filled or not n_files:
         flush()
+
+
+def write_shard(path: Path, tokens: np.ndarray, n_bytes: int, tokenizer: Tokenizer, marks: bool = False) -> None:
+    """Write a new shard.
+
+    Parameters
+    ----------
+    path : Path
+    tokens : ndarray of int, shape (n,)
+    n_bytes : int
+        Bytes of text that they stand for.
+    tokenizer : Tokenizer
+        What made them: its fingerprint goes into the header.
+    marks : bool
+        They are marks of tokens instead, each 0 or 1.
+    """
+    dtype = DTYPES[1 if marks else 2 if tokenizer.vocab_size <= 1 << 16 else 4]
+    payload = tokens.astype(dtype, copy=False)
+    fields = FIELDS.pack(MAGIC, VERSION, dtype.itemsize, len(payload), n_bytes, bytes.fromhex(tokenizer.fingerprint))
+    with open(path, "xb") as file:
+        file.write((fields + _digest(fields, payload)).ljust(HEADER_BYTES, b"\0"))
+        file.write(payload.data)
+
+
+def shard_path(folder: Path, split: str, number: int) -> Path:
+    """Return what a shard of a split is called."""
+    return folder / f"{split}-{number:05d}.bin"
 
 
 def _encoded(split: str, documents: Sequence[str], tokenizer: Tokenizer, progress: bool) -> Iterator[np.ndarray]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from dist_llm import generate, load
+from dist_llm import evaluate, generate, load
 from dist_llm.errors import UserError
 from dist_llm.parallel.comm import SerialComm
 from dist_llm.training import broadcast_tokens
@@ -44,6 +44,8 @@ def test_a_model_learns_to_complete(train, tmp_path, pairs, capfd):
     assert prompt in (tmp_path / "pairs.jsonl").read_text()
     assert generate.main(["run", f"--prompt={prompt}", "--temperature=0", "--max-tokens=40"], SerialComm()) == 0
     assert len(capfd.readouterr().out) < len(prompt) + 20  # it has learned to end
+    assert evaluate.main(["run", "--checkpoint=last", "--threads=1"], SerialComm()) == 0
+    assert json.loads(capfd.readouterr().out)["loss"] == last["val_loss"]
     # Prompts were never learned: without one, a model knows little of how they go on.
     assert load(tmp_path / "run").score("please please say").loss > 3
 
