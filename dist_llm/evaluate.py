@@ -12,21 +12,19 @@ each document is predicted by itself: the whole, or what stands between lines wi
 import dataclasses
 import json
 import sys
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from dist_llm.command_line import CommandLine, whole_number
 from dist_llm.data.corpora import read_documents
-from dist_llm.data.preparation import open_data
 from dist_llm.errors import UserError
-from dist_llm.inference.evaluation import Evaluation, evaluate, total
+from dist_llm.inference.evaluation import evaluate, total
 from dist_llm.inference.language_model import LanguageModel
 from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import place
 from dist_llm.parallel.program import run
-from dist_llm.training.load_run import load, shards_of_run
+from dist_llm.training.load_run import load, open_validation_text
 
 
 def main(argv: list[str], comm: Comm) -> int:
@@ -34,15 +32,16 @@ def main(argv: list[str], comm: Comm) -> int:
     parser = CommandLine("evaluate", __doc__)
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder, or one of its checkpoints")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which of a run (default: best)")
-    parser.add_argument("--shards", metavar="DIR", help="prepared token shards to measure on (default: the run's own)")
-    parser.add_argument("--text", metavar="FILE", type=Path, help="UTF-8 text to measure on instead")
+    texts = parser.add_mutually_exclusive_group()
+    texts.add_argument(
+        "--shards", metavar="DIR", type=Path, help="prepared token shards to measure on (default: the run's)"
+    )
+    texts.add_argument("--text", metavar="FILE", type=Path, help="UTF-8 text to measure on")
     parser.add_argument("--per-document", action="store_true", help="with --text: each document's figures too")
     parser.add_argument("--threads", type=whole_number(1), help="BLAS threads per rank (default: usable cores / ranks)")
     arguments = parser.parse_on_rank_0(argv, comm)
     if arguments is None:
         return 0
-    if arguments.text is not None and arguments.shards is not None:
-        raise UserError("--text and --shards name two texts: give one of them", agreed=True)
     if arguments.per_document and arguments.text is None:
         raise UserError("--per-document goes with --text FILE", agreed=True)
     keep_freed_memory()
@@ -51,27 +50,14 @@ def main(argv: list[str], comm: Comm) -> int:
 
     named = {"run": str(arguments.run)} | {key: trained.state[key] for key in ("step",) if key in trained.state}
     if arguments.text is None:
-        found = dataclasses.asdict(_on_shards(trained, arguments, comm))
+        val = open_validation_text(trained, arguments.run, arguments.shards, comm)
+        batch_size = trained.config.train.micro_batch_size
+        found = dataclasses.asdict(evaluate(trained.model, val, trained.tokenizer, comm, batch_size))
     else:
         found = _on_text(trained, arguments.text.expanduser(), arguments.per_document, comm)
     if comm.rank == 0:
         print(json.dumps(named | found, indent=1, ensure_ascii=False))
     return 0
-
-
-def _on_shards(trained: LanguageModel, arguments: Namespace, comm: Comm) -> Evaluation:
-    if arguments.shards is None and "shards" not in trained.state:
-        raise UserError(f"{arguments.run} has no validation text of its own: name a text with --text", agreed=True)
-    if arguments.shards is None:
-        folder = comm.on_rank_0(lambda: shards_of_run(trained.config, trained.state))
-    else:
-        folder = Path(arguments.shards).expanduser()
-    tokenizer, train, val = comm.on_every_rank(lambda: open_data(folder))
-    if arguments.shards is None and train.fingerprint != trained.state["train_tokens"]:
-        raise UserError(f"the text has changed since {arguments.run}: the tokens in {folder} are others", agreed=True)
-    if tokenizer.fingerprint != trained.tokenizer.fingerprint:
-        raise UserError(f"{folder} was made with another tokenizer than {arguments.run}", agreed=True)
-    return evaluate(trained.model, val, tokenizer, comm, trained.config.train.micro_batch_size)
 
 
 def _on_text(trained: LanguageModel, file: Path, per_document: bool, comm: Comm) -> dict[str, Any]:

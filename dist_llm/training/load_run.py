@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from dist_llm.config import Config, ModelConfig
-from dist_llm.data.preparation import prepare
+from dist_llm.data.loader import Tokens
+from dist_llm.data.preparation import open_data, prepare
+from dist_llm.errors import UserError
 from dist_llm.inference.language_model import LanguageModel
 from dist_llm.interop import huggingface
 from dist_llm.model.llama import Llama
+from dist_llm.parallel.comm import Comm
 from dist_llm.text import load_tokenizer
 from dist_llm.training.checkpoint import find_checkpoint, is_checkpoint, load_weights
 from dist_llm.training.progress import terminal_columns
@@ -33,6 +36,42 @@ def shards_of_run(config: Config, state: Mapping[str, Any]) -> Path:
     """
     folder = Path(state["shards"])
     return folder if (folder / "meta.json").exists() else prepare(config.data, progress=terminal_columns() > 0)
+
+
+def open_validation_text(model: LanguageModel, source: Path, shards: Path | None, comm: Comm) -> Tokens:
+    """Return the validation split that a model is measured on; a collective call.
+
+    Parameters
+    ----------
+    source : Path
+        What the model was loaded from.
+    shards : Path or None
+        Prepared folder; None: that of the model's run.
+
+    Raises
+    ------
+    UserError
+        There is none, its text has changed, or its tokens are those of another tokenizer.
+    """
+
+    def find() -> Path:
+        if shards is not None:
+            return shards.expanduser()
+        if "shards" not in model.state:
+            raise UserError(f"{source} has no validation text of its own: name a text with --text")
+        return shards_of_run(model.config, model.state)
+
+    folder = comm.on_rank_0(find)
+
+    def open_there() -> Tokens:
+        tokenizer, train, val = open_data(folder)
+        if shards is None and train.fingerprint != model.state["train_tokens"]:
+            raise UserError(f"the text has changed since {source}: the tokens in {folder} are others")
+        if tokenizer.fingerprint != model.tokenizer.fingerprint:
+            raise UserError(f"{folder} was made with another tokenizer than {source}")
+        return val
+
+    return comm.on_every_rank(open_there)
 
 
 def load(source: str | Path, which: str = "best") -> LanguageModel:

@@ -143,7 +143,7 @@ def test_a_foreign_model_needs_a_text(trained, tmp_path, capfd):
         (None, [], "cannot read text.txt .No such file or directory.: name a UTF-8 text file"),
         (b"", [], "text.txt holds no text"),
         (b"caf\xe9", [], "text.txt is not UTF-8 text: convert it first"),
-        (b"text", ["--shards=x"], "--text and --shards name two texts"),
+        (b"text", ["--shards=x"], "argument --shards: not allowed with argument --text"),
     ],
 )
 def test_a_text_that_cannot_be_measured(trained, tmp_path, monkeypatch, capfd, content, arguments, message):

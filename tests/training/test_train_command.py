@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
+from dist_llm import generate
 from dist_llm.parallel.comm import SerialComm
 from dist_llm.training.metrics import read_metrics
 
@@ -45,6 +47,18 @@ def test_the_printed_command_works_as_printed_without_an_activated_environment(r
     assert command.endswith("/python -m dist_llm.generate run --prompt 'The '")
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
     subprocess.run(command, shell=True, check=True, env=environment, cwd=tmp_path, capture_output=True)
+
+
+def test_the_printed_prompt_is_one_that_a_tokenizer_of_chinese_characters_knows(train, tmp_path, capfd):
+    (tmp_path / "text.txt").write_text("天地玄黄,宇宙洪荒。日月盈昃,辰宿列张。\n" * 40)
+    more = ["--data.path=text.txt", "--data.tokenizer=char", "--train.max_steps=1"]
+    status, out, err = train("run", *more)
+    assert (status, err) == (0, "")
+    words = shlex.split(out.splitlines()[-1])
+    assert words[-2] == "--prompt"
+    assert set(words[-1]) <= set((tmp_path / "text.txt").read_text())
+    assert generate.main([*words[words.index("run") :], "--max-tokens=5"], SerialComm()) == 0
+    assert capfd.readouterr().out.startswith(words[-1])
 
 
 def test_the_report_names_what_was_chosen(train):
