@@ -47,7 +47,7 @@ def train_tokenizer(kind: str, texts: Sequence[str], vocab_size: int) -> Tokeniz
     Raises
     ------
     UserError
-        No text to learn from, or a vocabulary that is too small.
+        An unknown kind, no text to learn from, or a vocabulary that is too small.
     """
     if kind == "byte":
         return ByteTokenizer()
@@ -55,7 +55,7 @@ def train_tokenizer(kind: str, texts: Sequence[str], vocab_size: int) -> Tokeniz
         return CharTokenizer.train(texts)
     if kind == "bpe":
         return BPETokenizer.of_merges(train_merges(texts, vocab_size))
-    raise ValueError(f"unknown tokenizer {kind!r}")
+    raise UserError(f"unknown tokenizer {kind!r}: data.tokenizer is one of {', '.join(TOKENIZERS)}")
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:

@@ -103,7 +103,7 @@ def test_decoding_a_token_of_another_vocabulary(bad):
 
 
 def test_a_loaded_tokenizer_is_the_saved_one(tokenizer, tmp_path):
-    save_tokenizer(tokenizer, tmp_path / "tokenizer.json")
+    save_tokenizer(tokenizer, tmp_path)
     loaded = load_tokenizer(tmp_path / "tokenizer.json")
     assert type(loaded) is type(tokenizer)
     assert loaded.token_bytes == tokenizer.token_bytes
@@ -116,7 +116,7 @@ def test_a_loaded_tokenizer_is_the_saved_one(tokenizer, tmp_path):
 
 def test_the_file_is_what_the_fingerprint_is_of(tmp_path):
     tokenizer = train_tokenizer("char", ["ba\U0001f600"], 0)
-    save_tokenizer(tokenizer, tmp_path / "tokenizer.json")
+    save_tokenizer(tokenizer, tmp_path)
     content = (tmp_path / "tokenizer.json").read_bytes()
     vocab = rb'{"a":0,"b":1,"\ud83d\ude00":2}'
     assert b'"model":{"type":"WordLevel","unk_token":"<unk>","vocab":%b}' % vocab in content
