@@ -66,10 +66,17 @@ class DataConfig:
         "a named corpus; python-docs needs no download",
         ("python-docs", "tinyshakespeare", "tinystories", "tinystories-small"),
     )
-    path: str | None = option(None, "your own text instead: a UTF-8 file, or a folder of them (each file one document)")
+    path: str | None = option(
+        None,
+        "your own text instead: a file, a folder, or a pattern such as 'corpus/*.jsonl.gz'. Plain text (UTF-8) is one "
+        "document a file, or is divided by lines that hold only <|endoftext|>; .jsonl is a document a record; .gz and "
+        ".zst are unpacked. Several, with commas between them, may have weights: a.txt:3,b.jsonl:0.5 takes each text "
+        "of a.txt three times, and half of those of b.jsonl",
+    )
     completions: bool = option(
         False, "path is JSON Lines, a prompt and a completion in each, and only the loss of the completions counts"
     )
+    field: str = option("text", "JSON Lines: the field of a record that holds its text")
     tokenizer: str = option(
         "bpe",
         "byte, char, bpe (a byte-level BPE trained here), or an existing tokenizer.json, or a folder with one",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dist_llm.command_line import CommandLine, whole_number
-from dist_llm.data.corpora import read_documents
+from dist_llm.data.documents import read_texts
 from dist_llm.errors import UserError
 from dist_llm.inference.evaluation import evaluate, total
 from dist_llm.inference.language_model import LanguageModel
@@ -61,7 +61,7 @@ def main(argv: list[str], comm: Comm) -> int:
 
 
 def _on_text(trained: LanguageModel, file: Path, per_document: bool, comm: Comm) -> dict[str, Any]:
-    documents = comm.on_every_rank(lambda: read_documents(file))
+    documents = comm.on_every_rank(lambda: read_texts(file))
     sums = trained.score_texts(documents, comm)
     found: dict[str, Any] = dataclasses.asdict(total(sums).evaluation())
     if per_document:

@@ -27,6 +27,12 @@ class Remote:
     n_bytes: int
     sha256: str
     description: str
+    licence: str
+
+    @property
+    def about(self) -> str:
+        """What to know before it is downloaded."""
+        return f"{self.n_bytes / 1e6:,.1f} MB, sha256 {self.sha256}, licence: {self.licence}"
 
 
 TINY_STORIES = "https://huggingface.co/datasets/roneneldan/TinyStories/resolve/main"
@@ -37,18 +43,21 @@ REMOTES = {
         1_115_394,
         "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
         "Tiny Shakespeare: 40,000 lines of the plays (Karpathy 2015)",
+        "public domain",
     ),
     "tinystories": Remote(
         f"{TINY_STORIES}/TinyStoriesV2-GPT4-train.txt",
         2_227_753_162,
         "6418d412de72888f52b5142c761ac21a582f7d1166f0bfbdb5f03ccfdec90443",
         "TinyStories V2: short stories in simple words, written by GPT-4 (Eldan and Li 2023)",
+        "CDLA-Sharing-1.0",
     ),
     "tinystories-small": Remote(
         f"{TINY_STORIES}/TinyStoriesV2-GPT4-valid.txt",
         22_502_601,
         "6874bae9a4c1a4e7edcf0e53b86c17817e9cf881fc75ff2368da457b80c0585d",
         "the validation file of TinyStories V2, a hundredth of the whole (Eldan and Li 2023)",
+        "CDLA-Sharing-1.0",
     ),
 }
 

@@ -4,28 +4,37 @@ A prepared folder holds the shards, the tokenizer and `meta.json`, what a person
 name ends in a hash of everything that determines its content, so other settings make another folder and
 equal ones find this one. It appears complete or not at all. Two preparations at the same time do the work twice, and
 the second one's is thrown away.
+
+    corpus --Spool--> documents in a file --split, weighted--> slices of it --encode--> shards
+
+No stage holds the text: a document is read when its turn comes. Until the folder is whole, what is finished of it (the
+documents, the tokenizer, each shard) stands in a `.partial` folder, from which an interrupted preparation goes on.
 """
 
 import hashlib
 import json
 import time
-import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dist_llm.atomic import whole_folder
+from dist_llm.atomic import write_text
 from dist_llm.config import DataConfig
-from dist_llm.data.corpora import Corpus, find_corpus
+from dist_llm.data.corpora import Corpus, Say, find_corpus
+from dist_llm.data.encoding import encode
 from dist_llm.data.loader import CountedTokens, Tokens
 from dist_llm.data.pairs import COUNTED, write_pairs
-from dist_llm.data.shards import TokenShards, write_shards
-from dist_llm.data.split import split_documents
+from dist_llm.data.partial_folder import LOCK, continued_folder, partial_path
+from dist_llm.data.shards import TokenShards
+from dist_llm.data.split import split, weighted
+from dist_llm.data.spool import SPOOL_FILES, Documents, Spool, checksums
+from dist_llm.data.vocabulary import find_tokenizer
+from dist_llm.data.workers import Workers
 from dist_llm.errors import UserError
-from dist_llm.text import Tokenizer, is_file, load_tokenizer, save_tokenizer, train_tokenizer
+from dist_llm.text import Tokenizer, is_file, load_tokenizer
 
 # Raised when equal settings come to mean other tokens; folders of an older version are then no longer found.
 VERSION = 2
+SPOOLED = "documents.json"  # says that all documents are written down, and with which checksums
 READABLE = (1, VERSION)  # a text that was cut by an older version's rules is a text all the same
 
 
@@ -45,7 +54,7 @@ class Data(NamedTuple):
     val: Tokens
 
 
-def prepare(config: DataConfig, progress: bool = False, say: Callable[[str], None] = lambda line: None) -> Path:
+def prepare(config: DataConfig, progress: bool = False, say: Say = lambda line: None, n_workers: int = 1) -> Path:
     """Return the folder of prepared shards, making it if it is missing.
 
     Parameters
@@ -54,9 +63,12 @@ def prepare(config: DataConfig, progress: bool = False, say: Callable[[str], Non
         ``shards`` names the folder; without it, one inside ``cache_dir`` is named after the other fields. A
         folder that ``shards`` names is used whatever text it was made of.
     progress : bool
-        Show bars on stderr.
+        Show on stderr how far it is: bars, or if it is no terminal a line now and then.
     say : callable, optional
         Is told in a line what is made, if something is.
+    n_workers : int
+        Processes that share the work. The shards are the same for any number of them. With more than one, the main
+        module of the program must be one that can be imported.
 
     Returns
     -------
@@ -77,7 +89,7 @@ def prepare(config: DataConfig, progress: bool = False, say: Callable[[str], Non
         folder = Path(config.shards or in_cache).expanduser()
         if not folder.exists():
             say(f"preparing {config.path or config.corpus}, once; the tokens are kept in {folder}")
-            _make(folder, key, corpus, config, progress)
+            _make(folder, key, corpus, config, progress, say, n_workers)
     meta = _read_meta(folder)
     kind, completions = meta["tokenizer"], meta.get("completions", False)
     if completions != config.completions:
@@ -118,16 +130,16 @@ def open_data(folder: Path, verify: bool = False) -> Data:
     if meta.get("completions", False):
         marks = {split: TokenShards(folder, f"{COUNTED}-{split}") for split in ("train", "val")}
         parts += list(marks.items())
-    for split, shards in parts:
+    for name, shards in parts:
         if shards.tokenizer_fingerprint != tokenizer.fingerprint:
             raise UserError(
-                f"the {split} shards in {folder} were made by another tokenizer than its tokenizer.json: "
+                f"the {name} shards in {folder} were made by another tokenizer than its tokenizer.json: "
                 "delete the folder and prepare it again"
             )
         # The last of several shards may be missing, which the shards themselves cannot tell.
-        if len(shards) != meta["tokens"][split]:
+        if len(shards) != meta["tokens"][name]:
             raise UserError(
-                f"{folder} holds {len(shards):,} {split} tokens instead of {meta['tokens'][split]:,}: "
+                f"{folder} holds {len(shards):,} {name} tokens instead of {meta['tokens'][name]:,}: "
                 "delete the folder and prepare it again"
             )
         if verify:
@@ -151,13 +163,16 @@ def _name(tokenizer: str) -> str:
     return Path(tokenizer).resolve().parent.name[:40] if is_file(tokenizer) else tokenizer
 
 
-def _make(folder: Path, key: str, corpus: Corpus, config: DataConfig, progress: bool) -> None:
+def _make(folder: Path, key: str, corpus: Corpus, config: DataConfig, progress: bool, say: Say, n_workers: int) -> None:
     try:
-        with whole_folder(folder, uuid.uuid4().hex[:8]) as partial:
+        with continued_folder(folder) as partial, Workers(n_workers) as workers:
             if config.completions:
                 write_pairs(partial, {"version": VERSION, "key": key, "corpus": corpus.name}, config)
             else:
-                _write(partial, key, corpus, config, progress)
+                _write(partial, key, corpus, config, progress, say, workers)
+    except KeyboardInterrupt:
+        say(f"the same command goes on where this one stopped; what is done is kept in {partial_path(folder)}")
+        raise
     except OSError as error:
         # A folder cannot replace one that is not empty: another process was first, and its work is as good.
         if (folder / "meta.json").exists():
@@ -168,42 +183,62 @@ def _make(folder: Path, key: str, corpus: Corpus, config: DataConfig, progress: 
         ) from error
 
 
-def _write(folder: Path, key: str, corpus: Corpus, config: DataConfig, progress: bool) -> None:
+def _write(
+    folder: Path, key: str, corpus: Corpus, config: DataConfig, progress: bool, say: Say, workers: Workers
+) -> None:
     start = time.perf_counter()
-    text = corpus.read(progress)
-    train, val = split_documents(text.documents, config.val_fraction)
-    if not train or not val:
-        raise UserError(
-            f"{corpus.name} has {sum(map(len, text.documents))} characters, and with --data.val_fraction="
-            f"{config.val_fraction} none is left to {'validate' if train else 'train'} on: use a longer text"
-        )
-    # Merges are learned from the training text alone, as the weights are. An alphabet must hold the
-    # characters of both, since it cannot write a missing one; it does not tell the model how they are used.
-    if is_file(config.tokenizer):
-        tokenizer = load_tokenizer(config.tokenizer)
-    else:
-        known = train + val if config.tokenizer == "char" else train
-        tokenizer = train_tokenizer(config.tokenizer, known, config.vocab_size)
-    save_tokenizer(tokenizer, folder)
-    splits = {"train": train, "val": val}
-    for split, documents in splits.items():
-        write_shards(folder, split, documents, tokenizer, progress=progress)
-    shards = {split: TokenShards(folder, split) for split in splits}
+    description = _spooled(folder, key, corpus, progress, say)
+    with Documents(folder) as documents:
+        train, val = split(documents, config.val_fraction)
+        n_chars = train.n_chars + val.n_chars
+        train = weighted(train, documents, corpus.weights)
+        if not len(train) or not len(val):
+            raise UserError(
+                f"{corpus.name} has {n_chars} characters, and with --data.val_fraction={config.val_fraction} none is "
+                f"left to {'validate' if len(train) else 'train'} on: use a longer text"
+            )
+        splits = {"train": train, "val": val}
+        n_sources = len(corpus.weights)
+        tokenizer = find_tokenizer(folder, splits, n_sources, documents, config, workers, progress)
+        for name, texts in splits.items():
+            encode(folder, name, texts, documents, tokenizer, workers, progress)
+    shards = {name: TokenShards(folder, name) for name in splits}
     meta = {
         "version": VERSION,
         "key": key,
         "corpus": corpus.name,
-        "description": text.description,
+        "description": description,
         "tokenizer": config.tokenizer,
         "vocab_size": tokenizer.vocab_size,
         "val_fraction": config.val_fraction,
-        "documents": {split: len(documents) for split, documents in splits.items()},
-        "characters": {split: sum(map(len, documents)) for split, documents in splits.items()},
-        "bytes": {split: s.n_bytes for split, s in shards.items()},
-        "tokens": {split: len(s) for split, s in shards.items()},
+        "documents": {name: len(texts) for name, texts in splits.items()},
+        "characters": {name: texts.n_chars for name, texts in splits.items()},
+        "bytes": {name: s.n_bytes for name, s in shards.items()},
+        "tokens": {name: len(s) for name, s in shards.items()},
         "seconds": round(time.perf_counter() - start, 2),
     }
-    (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / "meta.json", json.dumps(meta, indent=2) + "\n")
+    for spooled in (SPOOLED, *SPOOL_FILES):
+        (folder / spooled).unlink()
+
+
+def _spooled(folder: Path, key: str, corpus: Corpus, progress: bool, say: Say) -> str:
+    """Write the documents of a corpus down in a folder, unless that was done before; return what describes them."""
+    try:
+        done = json.loads((folder / SPOOLED).read_bytes())
+        if done["key"] == key and done["checksums"] == checksums(folder):
+            say(f"going on with what an interrupted preparation has left in {folder}")
+            return str(done["description"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # there is none, or it is damaged
+    for old in folder.iterdir():  # of another text, or other settings
+        if old.name != LOCK:
+            old.unlink()
+    with Spool(folder) as spool:
+        description = corpus.read(spool, progress, say)
+    done = {"key": key, "description": description, "checksums": checksums(folder)}
+    write_text(folder / SPOOLED, json.dumps(done))
+    return description
 
 
 def _read_meta(folder: Path) -> dict[str, Any]:

@@ -14,13 +14,12 @@ many ranks there are, and only the pages that are read. A shard is
 import hashlib
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from dist_llm.atomic import whole_file
 from dist_llm.errors import UserError
 from dist_llm.text import Tokenizer
 
@@ -30,68 +29,14 @@ FIELDS = struct.Struct("<8sIIQQ32s")
 HEADER_BYTES = 128
 DTYPES: dict[int, np.dtype] = {1: np.dtype("u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4")}
 
-SHARD_TOKENS = 1 << 27  # 256 MiB of uint16
-
-# A longer document is encoded in pieces, so that a file of 1 GB need not be held as tokens. At a seam a word
-# may fall into two tokens instead of one, once in 16 million characters.
-PIECE_CHARACTERS = 1 << 24
-
-
-def write_shards(
-    folder: Path,
-    split: str,
-    documents: Sequence[str],
-    tokenizer: Tokenizer,
-    shard_tokens: int = SHARD_TOKENS,
-    progress: bool = False,
-) -> None:
-    """Encode documents and write them as shards, holding one shard's tokens at a time.
-
-    Parameters
-    ----------
-    folder : Path
-        An existing folder without shards of this split.
-    split : str
-        ``"train"`` or ``"val"``: the first part of the file names.
-    documents : sequence of str
-        Each is followed by the end-of-text token, if the tokenizer has one.
-    tokenizer : Tokenizer
-        Its fingerprint goes into every header.
-    shard_tokens : int
-        The most tokens a file holds.
-    progress : bool
-        Show a bar on stderr.
-    """
-    dtype = DTYPES[2 if tokenizer.vocab_size <= 1 << 16 else 4]
-    token_lengths = np.array([len(token) for token in tokenizer.token_bytes])
-    buffer = np.empty(shard_tokens, dtype)  # the system gives it memory only as far as it is filled
-    filled = n_bytes = n_files = 0
-
-    def flush() -> None:
-        nonlocal filled, n_bytes, n_files
-        write_shard(shard_path(folder, split, n_files), buffer[:filled], n_bytes, tokenizer)
-        filled = n_bytes = 0
-        n_files += 1
-
-    for ids in _encoded(split, documents, tokenizer, progress):
-        while len(ids):
-            part, ids = np.split(ids, [shard_tokens - filled])
-            buffer[filled : filled + len(part)] = part
-            filled += len(part)
-            n_bytes += int(token_lengths[part].sum())
-            if filled == shard_tokens:
-                flush()
-    if filled or not n_files:
-        flush()
-
 
 def write_shard(path: Path, tokens: np.ndarray, n_bytes: int, tokenizer: Tokenizer, marks: bool = False) -> None:
-    """Write a new shard.
+    """Write a shard, in place of an older one; it is there as a whole or not at all.
 
     Parameters
     ----------
     path : Path
-    tokens : ndarray of int, shape (n,)
+    tokens : ndarray of int32, shape (n,)
     n_bytes : int
         Bytes of text that they stand for.
     tokenizer : Tokenizer
@@ -102,7 +47,7 @@ def write_shard(path: Path, tokens: np.ndarray, n_bytes: int, tokenizer: Tokeniz
     dtype = DTYPES[1 if marks else 2 if tokenizer.vocab_size <= 1 << 16 else 4]
     payload = tokens.astype(dtype, copy=False)
     fields = FIELDS.pack(MAGIC, VERSION, dtype.itemsize, len(payload), n_bytes, bytes.fromhex(tokenizer.fingerprint))
-    with open(path, "xb") as file:
+    with whole_file(path) as partial, open(partial, "wb") as file:
         file.write((fields + _digest(fields, payload)).ljust(HEADER_BYTES, b"\0"))
         file.write(payload.data)
 
@@ -112,22 +57,13 @@ def shard_path(folder: Path, split: str, number: int) -> Path:
     return folder / f"{split}-{number:05d}.bin"
 
 
-def _encoded(split: str, documents: Sequence[str], tokenizer: Tokenizer, progress: bool) -> Iterator[np.ndarray]:
-    n_characters = sum(map(len, documents))
-    with tqdm(
-        total=n_characters,
-        desc=f"encoding {split}",
-        unit="ch",
-        unit_scale=True,
-        disable=not progress,
-    ) as bar:
-        for document in documents:
-            for start in range(0, len(document), PIECE_CHARACTERS):
-                piece = document[start : start + PIECE_CHARACTERS]
-                yield tokenizer.encode(piece)
-                bar.update(len(piece))
-            if tokenizer.eot_id is not None:
-                yield np.array([tokenizer.eot_id], np.int32)
+def is_whole_shard(path: Path, tokenizer_fingerprint: str) -> bool:
+    """Whether a shard is there, made by this tokenizer, with every byte as it was written."""
+    try:
+        tokens, _, fingerprint, digest = _open_shard(path)
+        return fingerprint == tokenizer_fingerprint and _digest_of_file(path, tokens) == digest
+    except (OSError, UserError):
+        return False
 
 
 class TokenShards:
@@ -164,8 +100,8 @@ class TokenShards:
         self.n_bytes = 0
         fingerprints = set()
         for i, path in enumerate(self._paths):
-            if path.name != f"{split}-{i:05d}.bin":
-                raise _damaged(folder / f"{split}-{i:05d}.bin", "missing")
+            if path != shard_path(folder, split, i):
+                raise _damaged(shard_path(folder, split, i), "missing")
             tokens, n_bytes, fingerprint, digest = _open_shard(path)
             self._shards.append(tokens)
             self._digests.append(digest)
@@ -210,9 +146,7 @@ class TokenShards:
             Naming the file that has changed.
         """
         for path, tokens, digest in zip(self._paths, self._shards, self._digests, strict=True):
-            with open(path, "rb") as file:
-                fields = file.read(FIELDS.size)
-            if _digest(fields, tokens) != digest:
+            if _digest_of_file(path, tokens) != digest:
                 raise _damaged(path, "its checksum is wrong")
 
 
@@ -234,6 +168,11 @@ def _open_shard(path: Path) -> tuple[np.ndarray, int, str, bytes]:
     tokens = np.memmap(path, DTYPES[itemsize], mode="r", offset=HEADER_BYTES, shape=(n_tokens,))
     digest = header[FIELDS.size : FIELDS.size + hashlib.sha256().digest_size]
     return tokens, n_bytes, fingerprint.hex(), digest
+
+
+def _digest_of_file(path: Path, tokens: np.ndarray) -> bytes:
+    with open(path, "rb") as file:
+        return _digest(file.read(FIELDS.size), tokens)
 
 
 def _digest(fields: bytes, payload: np.ndarray) -> bytes:

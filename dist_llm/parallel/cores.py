@@ -40,6 +40,11 @@ def physical_cores(cpus: Iterable[int], root: Path = ROOT) -> tuple[tuple[int, .
     return tuple(tuple(core) for core in cores.values())
 
 
+def usable_cores() -> int:
+    """Return how many cores this process may keep busy: those of its mask, or fewer if a quota allows less."""
+    return max(1, int(min([len(physical_cores(affinity_mask())), *cpu_quotas().values()])))
+
+
 def cpu_quotas(root: Path = ROOT) -> dict[str, float]:
     """Return the CPU limits of all cgroups this process is in, from its own up to the root of what it can see.
 

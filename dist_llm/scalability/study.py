@@ -14,6 +14,7 @@ from dist_llm.measuring.jobs import Launcher, choose_launcher, slurm_cores
 from dist_llm.measuring.peak import Peak, prepare_peak
 from dist_llm.measuring.tables import count
 from dist_llm.model.llama import count_parameters
+from dist_llm.parallel.cores import usable_cores
 from dist_llm.parallel.placement import Placement
 from dist_llm.parallel.registry import STRATEGIES
 from dist_llm.parallel.strategy import Traffic
@@ -21,7 +22,6 @@ from dist_llm.scalability.analysis import Run
 from dist_llm.scalability.job import WARM_UP_STEPS, Timings, Training, run_job
 from dist_llm.scalability.performance_model import calibration_sizes
 from dist_llm.scalability.points import MODES, Point, Series, choose_points, make_series
-from dist_llm.training.progress import terminal_columns
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def plan(
         starter.command(point.ranks, point.threads)  # refuses what it cannot start
     sizes = {"strong": config.train.batch_size, "weak": weak_batch_size}
     series = [make_series(name, chosen, sizes[name]) for name in (MODES if mode == "both" else (mode,))]
-    shards = prepare(config.data, progress=terminal_columns() > 0)
+    shards = prepare(config.data, True, n_workers=usable_cores())
     tokenizer, train, _ = open_data(shards)
     Loader.of(train, config)  # refuses too short a text
     config = config.with_vocabulary(tokenizer.vocab_size).replace({"data": {"shards": str(shards.resolve())}})

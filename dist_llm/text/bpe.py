@@ -9,7 +9,7 @@ BPE for text is from Sennrich et al. 2016, arXiv:1508.07909; of bytes, and with 
 """
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Self
 
@@ -19,9 +19,10 @@ import regex
 from dist_llm.text.byte_level import PATTERNS, byte_level, byte_level_bpe, from_symbols, read_patterns, to_symbols
 from dist_llm.text.tokenizer import END_OF_TEXT, Tokenizer, added_tokens
 
-# The cache is emptied when full: frequent pieces are soon back, and no bookkeeping slows the look-ups.
-CACHED_PIECES = 1 << 16
+CACHED_PIECES = 1 << 17
 LONGEST_CACHED_PIECE = 64
+SHORT_PIECE = 32  # tokens, in which looking at every pair each time is the fastest
+FOUND_AT_ONCE = 1 << 22  # characters; of a longer text the pieces would take too much memory together
 
 
 class Merges:
@@ -57,6 +58,8 @@ class Merges:
         list over their positions. A token that merged into its left neighbour leaves -1 behind.
         One more -1 ends the list on both sides: it comes after the last and, as ids[-1], before the first.
         """
+        if len(ids) <= SHORT_PIECE:
+            return self._apply_to_few(ids)
         ids = [*ids, -1]
         end = len(ids) - 1
         before = list(range(-1, end))
@@ -78,6 +81,48 @@ class Merges:
                 if pair in ranks:
                     heapq.heappush(heap, (ranks[pair], left))
         return [i for i in ids if i >= 0]
+
+    def _apply_to_few(self, ids: list[int]) -> list[int]:
+        known, made, none = self._ranks.get, self._made, len(self._made)
+        ranks = [known(pair, none) for pair in pairwise(ids)]
+        while ranks and (lowest := min(ranks)) < none:
+            i = ranks.index(lowest)
+            ids[i : i + 2] = [made[lowest]]
+            del ranks[i]
+            if i > 0:
+                ranks[i - 1] = known((ids[i - 1], ids[i]), none)
+            if i < len(ranks):
+                ranks[i] = known((ids[i], ids[i + 1]), none)
+        return ids
+
+
+class PieceCache(dict[str, bytes]):
+    """The ids of pieces, as raw int32, computed when they are missing.
+
+    Joining bytes is far quicker than extending lists. When it is half full the older half is forgotten, but for what
+    has been asked for since: frequent pieces stay, and no bookkeeping slows the look-ups.
+
+    Parameters
+    ----------
+    encode : callable
+        Returns the ids of a piece.
+    """
+
+    def __init__(self, encode: Callable[[str], list[int]]) -> None:
+        super().__init__()
+        self._encode = encode
+        self._older: dict[str, bytes] = {}
+
+    def __missing__(self, piece: str) -> bytes:
+        ids = self._older.get(piece)
+        if ids is None:
+            ids = np.array(self._encode(piece), dtype=np.int32).tobytes()
+        if len(piece) <= LONGEST_CACHED_PIECE:
+            if len(self) >= CACHED_PIECES // 2:
+                self._older = dict(self)
+                self.clear()
+            self[piece] = ids
+        return ids
 
 
 class BPETokenizer(Tokenizer):
@@ -130,7 +175,7 @@ class BPETokenizer(Tokenizer):
             self.merges, [ids.get(token_bytes[left] + token_bytes[right], -1) for left, right in self.merges]
         )
         self._patterns = [regex.compile(pattern) for pattern in self.patterns]
-        self._cache: dict[str, bytes] = {}
+        self._cache = PieceCache(self._encode_piece)
 
     @classmethod
     def of_merges(cls, merges: Sequence[tuple[int, int]]) -> Self:
@@ -191,27 +236,17 @@ class BPETokenizer(Tokenizer):
         merges = [(symbols[left], symbols[right]) for left, right in self.merges]
         return byte_level_bpe(vocab, merges) | {"ignore_merges": self.ignore_merges}
 
-    def pieces(self, text: str) -> Iterator[str]:
+    def pieces(self, text: str) -> Iterable[str]:
         """Cut text into pieces, which joined are the text again."""
-        if len(self._patterns) == 1 and self.patterns[0] in PATTERNS.values():
-            for match in self._patterns[0].finditer(text):  # findall would hold all pieces of a huge text at once
-                yield match.group()
-        else:
-            yield from _cut(text, self._patterns)
+        if len(self._patterns) != 1 or self.patterns[0] not in PATTERNS.values():
+            return _cut(text, self._patterns)
+        if len(text) <= FOUND_AT_ONCE:
+            found: list[str] = self._patterns[0].findall(text)
+            return found
+        return (match.group() for match in self._patterns[0].finditer(text))
 
     def _encode_ordinary(self, text: str) -> np.ndarray:
-        cache = self._cache
-        parts = []  # the ids of a piece as raw int32: joining bytes is far quicker than extending lists
-        for piece in self.pieces(text):
-            ids = cache.get(piece)
-            if ids is None:
-                ids = np.array(self._encode_piece(piece), dtype=np.int32).tobytes()
-                if len(piece) <= LONGEST_CACHED_PIECE:
-                    if len(cache) >= CACHED_PIECES:
-                        cache.clear()
-                    cache[piece] = ids
-            parts.append(ids)
-        return np.frombuffer(bytearray().join(parts), dtype=np.int32)
+        return np.frombuffer(bytearray().join(map(self._cache.__getitem__, self.pieces(text))), dtype=np.int32)
 
     def _encode_piece(self, piece: str) -> list[int]:
         utf8 = piece.encode("utf-8", "surrogatepass")

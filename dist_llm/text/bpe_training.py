@@ -17,17 +17,21 @@ make the same token (a bc, ab c). The plain version, which counts everything eve
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
+from typing import Any
 
 import regex
 
 from dist_llm.errors import UserError
 from dist_llm.text.byte_level import PATTERNS, SYMBOLS
+from dist_llm.text.seams import batches
 from dist_llm.text.tokenizer import END_OF_TEXT
 
 # More text would hardly change the merges, and a corpus of gigabytes must not take its time here.
 TRAINING_CHARS = 100_000_000
+# Pieces are counted in so many at a time, by whoever is free.
+BATCH_CHARS = 1 << 22
 # A pair seen once is not a pattern.
 MIN_COUNT = 2
 
@@ -38,7 +42,7 @@ PLACES = bytes(map(BYTES.index, range(256)))
 PIECE = regex.compile(PATTERNS["gpt2"])
 
 
-def train_merges(texts: Iterable[str], vocab_size: int) -> list[tuple[int, int]]:
+def train_merges(texts: Iterable[str], vocab_size: int, run: Callable[..., Any] = map) -> list[tuple[int, int]]:
     """Find the merges that make a vocabulary of a given size out of the bytes and END_OF_TEXT.
 
     Parameters
@@ -47,6 +51,8 @@ def train_merges(texts: Iterable[str], vocab_size: int) -> list[tuple[int, int]]
         The text to learn from; its first TRAINING_CHARS characters are read.
     vocab_size : int
         At least 257.
+    run : callable
+        Like `map`; may work on several cores.
 
     Returns
     -------
@@ -64,7 +70,7 @@ def train_merges(texts: Iterable[str], vocab_size: int) -> list[tuple[int, int]]
             f"data.vocab_size={vocab_size} is too small for a bpe tokenizer: "
             f"the 256 bytes and {END_OF_TEXT} need at least 257"
         )
-    counted = count_pieces(texts)
+    counted = count_pieces(texts, run)
     pieces = [piece.translate(PLACES).decode("latin-1") for piece in counted]
     counts = list(counted.values())
     pair_counts: defaultdict[str, int] = defaultdict(int)
@@ -139,13 +145,16 @@ def _merge(
     return created
 
 
-def count_pieces(texts: Iterable[str]) -> Counter[bytes]:
+def count_pieces(texts: Iterable[str], run: Callable[..., Any] = map) -> Counter[bytes]:
     """Count the pieces of the first TRAINING_CHARS characters, as UTF-8."""
     words: Counter[str] = Counter()
-    chars_left = TRAINING_CHARS
-    for text in texts:
-        if chars_left <= 0:
-            break
-        words.update(match.group() for match in PIECE.finditer(text, 0, chars_left))
-        chars_left -= len(text)
+    for counted in run(_count, batches(texts, BATCH_CHARS, TRAINING_CHARS)):
+        words.update(counted)
     return Counter({word.encode("utf-8", "surrogatepass"): count for word, count in words.items()})
+
+
+def _count(texts: Iterable[str]) -> Counter[str]:
+    words: Counter[str] = Counter()
+    for text in texts:
+        words.update(PIECE.findall(text))
+    return words

@@ -4,15 +4,18 @@ There is no special token, since every id is a character; tiny Shakespeare gives
 To Hugging Face it is a vocabulary of words, each of them a character.
 """
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 import numpy as np
 
 from dist_llm.errors import UserError
+from dist_llm.text.seams import batches
 from dist_llm.text.tokenizer import Tokenizer
 
 ANY_CHARACTER = r"[\s\S]"
+BATCH_CHARS = 1 << 22  # looked through at a time
 
 
 class CharTokenizer(Tokenizer):
@@ -34,9 +37,12 @@ class CharTokenizer(Tokenizer):
         self._code_points = np.array([ord(c) for c in alphabet], dtype=np.uint32)  # (V,)
 
     @classmethod
-    def train(cls, texts: Iterable[str]) -> Self:
-        """Take the alphabet of some texts."""
-        alphabet = sorted(set().union(*texts))
+    def train(cls, texts: Iterable[str], run: Callable[..., Any] = map) -> Self:
+        """Take the alphabet of some texts; `run` is like `map`, and may work on several cores."""
+        characters: set[str] = set()
+        for seen in run(_characters, batches(texts, BATCH_CHARS, sys.maxsize)):
+            characters |= seen
+        alphabet = sorted(characters)
         if not alphabet:
             raise UserError("a char tokenizer needs text to take its characters from, and the text is empty")
         return cls(alphabet)
@@ -73,3 +79,7 @@ class CharTokenizer(Tokenizer):
                 "char tokenizer: leave it out, train on text that has it, or use data.tokenizer=bpe or byte"
             )
         return ids
+
+
+def _characters(texts: Iterable[str]) -> set[str]:
+    return set().union(*texts)

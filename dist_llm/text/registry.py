@@ -6,7 +6,7 @@ else, so its `sha256sum` is the fingerprint.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +32,19 @@ def is_file(tokenizer: str) -> bool:
     return tokenizer not in TOKENIZERS
 
 
-def train_tokenizer(kind: str, texts: Sequence[str], vocab_size: int) -> Tokenizer:
+def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int, run: Callable[..., Any] = map) -> Tokenizer:
     """Make a tokenizer for some texts.
 
     Parameters
     ----------
     kind : str
         "byte", "char" or "bpe".
-    texts : sequence of str
-        The documents; "byte" does not look at them.
+    texts : iterable of str
+        The documents, or their parts, cut at seams; read once. "byte" does not look at them.
     vocab_size : int
         For "bpe"; the others' size follows from what they are.
+    run : callable
+        Like `map`; may work on several cores.
 
     Raises
     ------
@@ -52,9 +54,9 @@ def train_tokenizer(kind: str, texts: Sequence[str], vocab_size: int) -> Tokeniz
     if kind == "byte":
         return ByteTokenizer()
     if kind == "char":
-        return CharTokenizer.train(texts)
+        return CharTokenizer.train(texts, run)
     if kind == "bpe":
-        return BPETokenizer.of_merges(train_merges(texts, vocab_size))
+        return BPETokenizer.of_merges(train_merges(texts, vocab_size, run))
     raise UserError(f"unknown tokenizer {kind!r}: data.tokenizer is one of {', '.join(TOKENIZERS)}")
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from dist_llm.text.bpe import CACHED_PIECES, LONGEST_CACHED_PIECE, Merges
+from dist_llm.text.bpe import Merges, PieceCache
 from dist_llm.text.tokenizer import Tokenizer, added_tokens
 
 SPACE = "\u2581"
@@ -66,7 +66,7 @@ class SentencePieceTokenizer(Tokenizer):
         self.merged = [ids.get(tokens[left] + tokens[right], -1) for left, right in merges]
         self._merges = Merges(merges, self.merged)
         self._cut = not any(re.search(f"[^{SPACE}]{SPACE}", token) for token in self._ids)
-        self._cache: dict[str, bytes] = {}
+        self._cache = PieceCache(self._encode_piece)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
@@ -97,20 +97,16 @@ class SentencePieceTokenizer(Tokenizer):
     _decoder = _model = _pre_tokenizer
 
     def _encode_ordinary(self, text: str) -> np.ndarray:
-        if not text:
-            return np.zeros(0, np.int32)
-        written = SPACE + text.replace(" ", SPACE)
-        cache, parts = self._cache, []
-        for piece in PIECE.findall(written) if self._cut else [written]:
-            ids = cache.get(piece)
-            if ids is None:
-                ids = np.array(self._encode_piece(piece), dtype=np.int32).tobytes()
-                if len(piece) <= LONGEST_CACHED_PIECE:
-                    if len(cache) >= CACHED_PIECES:
-                        cache.clear()
-                    cache[piece] = ids
-            parts.append(ids)
-        return np.frombuffer(bytearray().join(parts), dtype=np.int32)
+        return self._encode_written(SPACE + text.replace(" ", SPACE)) if text else np.zeros(0, np.int32)
+
+    def encode_rest(self, text: str) -> np.ndarray:
+        """Cut into tokens what follows in a text, before which no space is put."""
+        # With added tokens, which a text is searched for first, the space before each part of it is theirs to say.
+        return super().encode_rest(text) if self._added else self._encode_written(text.replace(" ", SPACE))
+
+    def _encode_written(self, written: str) -> np.ndarray:
+        pieces = PIECE.findall(written) if self._cut else [written]
+        return np.frombuffer(bytearray().join(map(self._cache.__getitem__, pieces)), dtype=np.int32)
 
     def _encode_piece(self, piece: str) -> list[int]:
         ids: list[int] = []

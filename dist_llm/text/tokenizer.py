@@ -109,6 +109,10 @@ class Tokenizer(ABC):
             parts[i] = np.array([known[part]], np.int32) if i % 2 else self._encode_ordinary(part)
         return np.concatenate(parts)
 
+    def encode_rest(self, text: str) -> np.ndarray:
+        """Cut into tokens what follows in a text that was cut at a seam (see seams.py)."""
+        return self.encode(text)
+
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Return the text of some tokens; bytes that are not UTF-8 become U+FFFD.
 

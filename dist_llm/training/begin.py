@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 
 from dist_llm.atomic import write_text
 from dist_llm.config import SECTIONS, Config
-from dist_llm.data.preparation import Data, open_data, prepare
+from dist_llm.data.preparation import Data, prepare
+from dist_llm.data.sources import full_path
 from dist_llm.errors import UserError
+from dist_llm.parallel.cores import usable_cores
 from dist_llm.parallel.strategy import State
 from dist_llm.settings import Settings
 from dist_llm.text import is_file, load_tokenizer, save_tokenizer
@@ -26,7 +28,6 @@ from dist_llm.training.checkpoint import find_checkpoint, load_checkpoint, read_
 from dist_llm.training.event_files import check_that_event_files_can_be_written
 from dist_llm.training.load_run import load_model, shape_of, shards_of_run
 from dist_llm.training.metrics import evaluations_since_best
-from dist_llm.training.progress import terminal_columns
 from dist_llm.training.run_dir import (
     CONFIG,
     check_run_dir_is_free,
@@ -81,8 +82,8 @@ class Fresh:
         return cls(config)
 
     def find_shards(self) -> Path:
-        """Return the folder of shards, verified, after preparing the text if that was never done."""
-        return _verified(_prepare(self.config))
+        """Return the folder of shards, after preparing the text if that was never done."""
+        return _prepare(self.config)
 
     @contextmanager
     def open(self, config: Config, data: Data, shards: Path) -> Iterator[Opened]:
@@ -181,10 +182,10 @@ class Continued:
         return cls(config, checkpoint, text_is_named="data" in settings.overrides)
 
     def find_shards(self) -> Path:
-        """Return the folder of shards, verified: the run's, or that of the text which the user names anew."""
+        """Return the folder of shards: the run's, or that of the text which the user names anew."""
         if self.text_is_named:
-            return _verified(_prepare(self.config))
-        return _verified(shards_of_run(self.config, read_state(self.checkpoint)))
+            return _prepare(self.config)
+        return shards_of_run(self.config, read_state(self.checkpoint))
 
     @contextmanager
     def open(self, config: Config, data: Data, shards: Path) -> Iterator[Opened]:
@@ -213,8 +214,9 @@ def _checked(config: Config) -> Config:
     """Return the configuration, which can be had here, with paths that hold where the run may be resumed."""
     if config.log.tensorboard:
         check_that_event_files_can_be_written()
-    named = {key: getattr(config.data, key) for key in ("path", "shards", "tokenizer")}
-    data = {
+    named = {key: getattr(config.data, key) for key in ("shards", "tokenizer")}
+    data = {"path": config.data.path and full_path(config.data.path)}
+    data |= {
         key: str(Path(path).expanduser().resolve())
         for key, path in named.items()
         if path and (key != "tokenizer" or is_file(path))
@@ -224,12 +226,7 @@ def _checked(config: Config) -> Config:
 
 
 def _prepare(config: Config) -> Path:
-    return prepare(config.data, progress=terminal_columns() > 0, say=lambda line: print(line, flush=True))
-
-
-def _verified(folder: Path) -> Path:
-    open_data(folder, verify=True)
-    return folder
+    return prepare(config.data, True, lambda line: print(line, flush=True), usable_cores())
 
 
 def _value(config: Config, name: str) -> Any:

@@ -1,9 +1,10 @@
 """The tokens on every rank: read from the shards where a rank's host has them, and otherwise sent by rank 0.
 
 Hosts of a cluster often share a file system, and each rank maps the same files into memory. Where they do not, only
-rank 0's host need have the text.
+rank 0's host need have the text. Of the ranks of a host the first one reads every byte of its copy and checks it.
 """
 
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +30,13 @@ def broadcast_tokens(folder: Path, comm: Comm) -> tuple[Data, list[int]]:
     Raises
     ------
     UserError
-        Rank 0 cannot open it.
+        Rank 0 cannot open it, or its copy is damaged.
     """
+    first = first_of_host(comm)
 
     def attempt() -> Data | None:
         try:
-            return open_data(folder)
+            return open_data(folder, verify=first[comm.rank] == comm.rank)
         except UserError:
             if comm.rank == 0:
                 raise
@@ -42,10 +44,10 @@ def broadcast_tokens(folder: Path, comm: Comm) -> tuple[Data, list[int]]:
 
     here = comm.on_every_rank(attempt)
     found = [] if here is None else [*_files(here.train), *_files(here.val)]
-    mine = [(len(tokens), tokens.fingerprint, tokens.n_bytes) for tokens in found]
+    mine = tuple((len(tokens), tokens.fingerprint, tokens.n_bytes) for tokens in found)
     reports = comm.allgather(mine)
-    # Other tokens under the same name are as good as none.
-    received = [rank for rank, report in enumerate(reports) if report != reports[0]]
+    # Other tokens under the same name are as good as none, and so is a copy that the first of the host finds damaged.
+    received = [rank for rank in range(comm.size) if {reports[rank], reports[first[rank]]} != {reports[0]}]
     if here is not None and not received:
         return here, []
     described = comm.on_rank_0(lambda: (here.tokenizer.to_dict(), here.tokenizer.end_of_text) if here else ({}, None))
@@ -64,6 +66,12 @@ def _files(tokens: Tokens) -> list[Tokens]:
 def _joined(files: list[Tokens]) -> Tokens:
     """Return the split of which `_files` made the list."""
     return CountedTokens(*files) if len(files) > 1 else files[0]
+
+
+def first_of_host(comm: Comm) -> list[int]:
+    """Return, for each rank, the first rank of its host; that one checks the shards of the host."""
+    hosts = comm.allgather(socket.gethostname())
+    return [hosts.index(host) for host in hosts]
 
 
 def _send(shards: Tokens | None, report: tuple[int, str, int], comm: Comm) -> Tokens:

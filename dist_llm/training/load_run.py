@@ -13,9 +13,10 @@ from dist_llm.inference.language_model import LanguageModel
 from dist_llm.interop import huggingface
 from dist_llm.model.llama import Llama
 from dist_llm.parallel.comm import Comm
+from dist_llm.parallel.cores import usable_cores
 from dist_llm.text import load_tokenizer
+from dist_llm.training.broadcast_tokens import first_of_host
 from dist_llm.training.checkpoint import find_checkpoint, is_checkpoint, load_weights
-from dist_llm.training.progress import terminal_columns
 from dist_llm.training.run_dir import CONFIG, read_config, run_dir_of
 
 
@@ -35,7 +36,7 @@ def shards_of_run(config: Config, state: Mapping[str, Any]) -> Path:
         Neither the shards nor the text are there any more.
     """
     folder = Path(state["shards"])
-    return folder if (folder / "meta.json").exists() else prepare(config.data, progress=terminal_columns() > 0)
+    return folder if (folder / "meta.json").exists() else prepare(config.data, True, n_workers=usable_cores())
 
 
 def open_validation_text(model: LanguageModel, source: Path, shards: Path | None, comm: Comm) -> Tokens:
@@ -62,9 +63,10 @@ def open_validation_text(model: LanguageModel, source: Path, shards: Path | None
         return shards_of_run(model.config, model.state)
 
     folder = comm.on_rank_0(find)
+    checks = first_of_host(comm)[comm.rank] == comm.rank
 
     def open_there() -> Tokens:
-        tokenizer, train, val = open_data(folder)
+        tokenizer, train, val = open_data(folder, verify=checks)
         if shards is None and train.fingerprint != model.state["train_tokens"]:
             raise UserError(f"the text has changed since {source}: the tokens in {folder} are others")
         if tokenizer.fingerprint != model.tokenizer.fingerprint:

@@ -63,9 +63,9 @@ class Run:
         keep_freed_memory()
         # BLAS may split a sum among threads: the bits of a product depend on their number.
         one_thread = STRATEGIES[config.parallel.strategy].load().deterministic
-        placement = place(comm, config.parallel.threads or (1 if one_thread else None))
-
+        # Before rank 0 is given its share of the cores: all of them prepare the text.
         self.shards = comm.on_rank_0(beginning.find_shards)
+        placement = place(comm, config.parallel.threads or (1 if one_thread else None))
         self.data, received = broadcast_tokens(self.shards, comm)
         self.config = config = comm.on_rank_0(lambda: _fitted(config, self.data))
         loader = comm.on_every_rank(lambda: Loader.of(self.data.train, config))

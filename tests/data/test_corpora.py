@@ -1,19 +1,38 @@
 import gc
+import gzip
 import hashlib
 import inspect
 import os
 import platform
+import tempfile
 import textwrap
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from dist_llm.config import DataConfig
 from dist_llm.data import corpora, download, find_corpus, python_docs
+from dist_llm.data.spool import Documents, Spool
 from dist_llm.errors import UserError
+from tests.data.spooled import all_texts
 
 
-def read(path) -> corpora.Text:
-    return find_corpus(DataConfig(path=str(path))).read(False)
+class Text(NamedTuple):
+    documents: list[str]
+    description: str
+
+
+def read_corpus(corpus, shown=False, say=lambda line: None) -> Text:
+    with tempfile.TemporaryDirectory() as folder:
+        with Spool(Path(folder)) as spool:
+            description = corpus.read(spool, shown, say)
+        with Documents(Path(folder)) as documents:
+            return Text(all_texts(documents), description)
+
+
+def read(path, **settings) -> Text:
+    return read_corpus(find_corpus(DataConfig(path=str(path), **settings)))
 
 
 def corpus_key(config: DataConfig) -> str:
@@ -61,7 +80,7 @@ def test_a_folder_gives_its_visible_files_in_order(tmp_path):
     (folder / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\xff")
     assert find_corpus(DataConfig(path=str(folder))).name == "books"
     assert read(folder).documents == ["1\n", "2\n", "3", "4"]
-    assert read(folder).description == f"{folder}, 4 files, 1 skipped that are not UTF-8"
+    assert read(folder).description == f"{folder}, 4 files, 1 skipped that are not UTF-8 text"
 
 
 def test_the_part_of_a_skipped_file_before_the_bad_byte_is_not_read_either(tmp_path):
@@ -94,7 +113,7 @@ def test_a_corpus_without_text_is_an_error(tmp_path):
     with pytest.raises(UserError, match=rf"{path} holds no text: name a UTF-8 file"):
         read(path)
     (tmp_path / "texts" / "b").write_bytes(b"\xff")
-    with pytest.raises(UserError, match=rf"{tmp_path / 'texts'} holds no text \(1 files are not UTF-8\)"):
+    with pytest.raises(UserError, match=rf"{tmp_path / 'texts'} holds no text \(1 files are not UTF-8 text\)"):
         read(tmp_path / "texts")
 
 
@@ -104,6 +123,51 @@ def test_an_unreadable_file_is_an_error(tmp_path):
     path.chmod(0)
     with pytest.raises(UserError, match=rf"cannot read {path} \(Permission denied\)"):
         read(path)
+
+
+def test_files_of_every_form_in_one_folder(tmp_path):
+    write(tmp_path / "a.jsonl", '{"text": "a1"}\n{"text": "a2"}\n')
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"b1\n<|endoftext|>\nb2\n"))
+    (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(b'{"text": "c1"}'))
+    write(tmp_path / "d.txt", "d1")
+    write(tmp_path / "e.json", '{\n  "indented": 1\n}')
+    (tmp_path / "f.txt").write_bytes(gzip.compress(b"f1"))
+    text = read(tmp_path)
+    assert text.documents == ["a1", "a2", "b1", "b2", "c1", "d1"]
+    skipped = "1 skipped that are not JSON Lines, 1 skipped that are gzip by content"
+    assert text.description == f"{tmp_path}, 4 files, {skipped}"
+    assert read(tmp_path / "*.jsonl*").documents == ["a1", "a2", "c1"]
+    assert find_corpus(DataConfig(path=f"{tmp_path}/*.jsonl*")).name == tmp_path.name[:40]
+    assert find_corpus(DataConfig(path=f"{tmp_path}/c.jsonl.gz")).name == "c"
+
+
+def test_the_advice_for_a_packed_file_is_not_to_convert_it(tmp_path):
+    (tmp_path / "a.txt").write_bytes(gzip.compress(b"text"))
+    with pytest.raises(UserError, match=r"a.txt is gzip by content: rename it to a.txt.gz$"):
+        read(tmp_path / "a.txt")
+    with pytest.raises(UserError, match=r"b.json is not JSON Lines \(line 1 is no JSON object\): write each record"):
+        read(write(tmp_path / "b.json", "[1]"))
+    (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(b'{"text": "\xe9"}'))
+    with pytest.raises(UserError, match=r"c.jsonl.gz is not UTF-8 text: "):
+        read(tmp_path / "c.jsonl.gz")
+
+
+def test_json_lines_are_not_trained_on_as_text_even_in_a_folder(tmp_path):
+    write(tmp_path / "a.txt", "text")
+    write(tmp_path / "b.txt", '{"text": "1"}\n{"text": "2"}\n')
+    with pytest.raises(UserError, match=r"b.txt holds a JSON object on each line"):
+        read(tmp_path)
+
+
+def test_several_sources_with_weights(tmp_path):
+    a, b = write(tmp_path / "a.txt", "a1"), write(tmp_path / "b.jsonl", '{"content": "b1"}')
+    corpus = find_corpus(DataConfig(path=f"{a}:3,{b}", field="content"))
+    assert (corpus.name, corpus.weights) == ("a+1", (3.0, 1.0))
+    assert read_corpus(corpus) == (["a1", "b1"], f"{a}:3; {b}")
+    keys = [corpus_key(DataConfig(path=path)) for path in (f"{a}:3,{b}", f"{a},{b}", f"{b},{a}", f"{a}:3", str(a))]
+    assert len({corpus.key, *keys}) == 6
+    with pytest.raises(UserError, match=rf"{tmp_path}/empty.txt holds no text"):
+        read(f"{a},{write(tmp_path / 'empty.txt', ' ')}")
 
 
 def test_the_key_of_files_follows_every_change(tmp_path):
@@ -138,7 +202,7 @@ def test_the_keys_of_named_corpora(monkeypatch):
 
 def test_a_named_corpus_is_downloaded_once(tmp_path, monkeypatch):
     text = b"Once.\n<|endoftext|>\nTwice.\n"
-    remote = download.Remote("http://nowhere/x.txt", len(text), hashlib.sha256(text).hexdigest(), "two stories")
+    remote = download.Remote("http://nowhere/x.txt", len(text), hashlib.sha256(text).hexdigest(), "two stories", "CC0")
     asked = []
 
     def fake_download(url, path, sha256, size, progress):
@@ -149,10 +213,12 @@ def test_a_named_corpus_is_downloaded_once(tmp_path, monkeypatch):
     monkeypatch.setitem(corpora.REMOTES, "tinystories", remote)
     monkeypatch.setattr(corpora, "download", fake_download)
     config = DataConfig(corpus="tinystories", cache_dir=str(tmp_path / "cache"))
-    corpus, expected = find_corpus(config), corpora.Text(["Once.", "Twice."], "two stories")
+    corpus, expected = find_corpus(config), Text(["Once.", "Twice."], "two stories")
+    told = []
     assert corpus.name == "tinystories"
-    assert corpus.read(True) == expected
-    assert corpus.read(False) == expected
+    assert read_corpus(corpus, True, told.append) == expected
+    assert read_corpus(corpus, False, told.append) == expected
+    assert told == [f"downloading http://nowhere/x.txt: 0.0 MB, sha256 {remote.sha256}, licence: CC0"]
     assert asked == [(remote.url, remote.sha256, len(text), True)]
 
 
@@ -163,7 +229,7 @@ def test_every_choice_of_the_configuration_is_known():
 
 @pytest.fixture(scope="module")
 def docs() -> list[str]:
-    return find_corpus(DataConfig()).read(False).documents
+    return read_corpus(find_corpus(DataConfig())).documents
 
 
 def test_python_docs_are_two_megabytes_of_pythons_own_words(docs):

@@ -149,3 +149,6 @@ def test_the_known_files_are_described_completely():
         assert remote.url.startswith("https://")
         assert re.fullmatch("[0-9a-f]{64}", remote.sha256)
         assert remote.n_bytes > 1_000_000
+        assert remote.licence
+        assert remote.sha256 in remote.about
+        assert "licence: " in remote.about

@@ -1,15 +1,21 @@
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from dist_llm import atomic
 from dist_llm.config import DataConfig
-from dist_llm.data import corpora, open_data, preparation, prepare, split_documents
-from dist_llm.errors import UserError
+from dist_llm.data import corpora, encoding, open_data, preparation, prepare, vocabulary
+from dist_llm.errors import RunError, UserError
+from dist_llm.text import bpe_training, char
+from tests.conftest import environment
+from tests.oracles.split_plain import split_documents
 
 STORIES = [f"Story {i}: the {animal} and the {i * i}th tree.\n" for i, animal in enumerate(["fox", "owl", "cat"] * 9)]
 
@@ -34,6 +40,7 @@ def test_a_prepared_folder_gives_the_split_back(config, kind):
     assert sorted(p.name for p in folder.iterdir()) == [
         "meta.json",
         "tokenizer.json",
+        "tokenizer_config.json",
         "train-00000.bin",
         "val-00000.bin",
     ]
@@ -86,17 +93,25 @@ def test_every_setting_that_matters_makes_another_folder(config, tmp_path):
 
 def test_merges_are_learned_from_the_training_part_alone(config, monkeypatch):
     seen = {}
-    train_tokenizer = preparation.train_tokenizer
+    train_tokenizer = vocabulary.train_tokenizer
 
-    def spy(kind, texts, vocab_size):
+    def spy(kind, texts, *args):
         seen[kind] = list(texts)
-        return train_tokenizer(kind, texts, vocab_size)
+        return train_tokenizer(kind, seen[kind], *args)
 
-    monkeypatch.setattr(preparation, "train_tokenizer", spy)
+    monkeypatch.setattr(vocabulary, "train_tokenizer", spy)
     train, val = split_documents([story.strip("\n") for story in STORIES], 0.1)
     prepare(config)
     prepare(dataclasses.replace(config, tokenizer="char"))
     assert seen == {"bpe": train, "char": train + val}
+
+
+def test_merges_are_learned_from_all_sources_of_a_long_text(config, tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("<|endoftext|>\n".join(f"aaa {i}\n" for i in range(300)))
+    (tmp_path / "b.txt").write_text("<|endoftext|>\n".join(f"bbb {i}\n" for i in range(300)))
+    monkeypatch.setattr(bpe_training, "TRAINING_CHARS", 1000)
+    config = dataclasses.replace(config, path=f"{tmp_path}/a.txt,{tmp_path}/b.txt")
+    assert {b"aaa", b"bbb"} <= set(open_data(prepare(config)).tokenizer.token_bytes)
 
 
 def test_a_character_seen_only_in_validation_can_be_encoded(tmp_path):
@@ -107,36 +122,158 @@ def test_a_character_seen_only_in_validation_can_be_encoded(tmp_path):
     assert tokenizer.decode(val.read(0, len(val))) == "z" * 10
 
 
-@pytest.mark.parametrize(
-    ("module", "step"),
-    [
-        (corpora, "_read_files"),
-        (preparation, "split_documents"),
-        (preparation, "save_tokenizer"),
-        (preparation, "write_shards"),
-        (atomic, "fsync"),
-    ],
-)
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_an_interrupted_preparation_leaves_nothing(config, monkeypatch, module, step, error):
+STEPS = [
+    (corpora, "_read_files"),
+    (preparation, "split"),
+    (vocabulary, "save_tokenizer"),
+    (vocabulary, "train_tokenizer"),
+    (preparation, "encode"),
+    (encoding, "write_shard"),
+    (preparation, "TokenShards"),
+    (atomic, "fsync"),
+]
+
+
+def interrupt_second(monkeypatch, module, step, error):
+    """Raise an error in a step of the preparation, the second time that it is taken if there is one."""
     calls = []
     real = getattr(module, step)
 
     def fail_late(*args, **kwargs):
         calls.append(args)
-        assert [name.endswith(".tmp") for name in cached(config)] == [True]
-        # write_shards and fsync are called more than once: let the first call through.
-        if len(calls) == 2 or step not in ("write_shards", "fsync"):
+        if len(calls) == 2 or step not in ("encode", "write_shard", "fsync", "TokenShards"):
             raise error
         return real(*args, **kwargs)
 
     monkeypatch.setattr(module, step, fail_late)
-    with pytest.raises(error):
+    return calls
+
+
+@pytest.mark.parametrize(("module", "step"), STEPS)
+def test_an_error_in_a_preparation_leaves_nothing(config, monkeypatch, module, step):
+    calls = interrupt_second(monkeypatch, module, step, RuntimeError)
+    with pytest.raises(RuntimeError):
         prepare(config)
     assert calls
     assert cached(config) == []
     monkeypatch.undo()
     open_data(prepare(config))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RunError, OSError])
+@pytest.mark.parametrize(("module", "step"), STEPS)
+def test_an_interrupted_preparation_goes_on(config, monkeypatch, module, step, error):
+    whole = contents(prepare(dataclasses.replace(config, cache_dir=config.cache_dir + "-whole")))
+    calls = interrupt_second(monkeypatch, module, step, error("interrupted"))
+    told = []
+    with pytest.raises(UserError if error is OSError else error):
+        prepare(config, say=told.append)
+    assert calls
+    (left,) = cached(config)
+    assert left.startswith(".stories-bpe-")
+    assert left.endswith(".partial")
+    assert error is not KeyboardInterrupt or "the same command goes on where this one stopped" in told[-1]
+    monkeypatch.undo()
+    assert contents(prepare(config)) == whole
+    assert cached(config) == [left[1:].removesuffix(".partial")]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The content of all files, but for what meta.json says of the time that it took."""
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    meta = json.loads(files.pop("meta.json"))
+    return files | {"meta.json": json.dumps(meta | {"seconds": 0}).encode()}
+
+
+PROGRAM = """
+import os, sys
+from dist_llm.config import DataConfig
+from dist_llm.data import encoding, preparation
+encoding.UNIT_BYTES = 100
+write, written = encoding.write_shard, []
+def write_and_die(*args):
+    write(*args)
+    written.append(args)
+    if len(written) == 4:
+        os.kill(os.getpid(), 9)
+encoding.write_shard = write_and_die
+preparation.prepare(DataConfig(path=sys.argv[1], cache_dir=sys.argv[2], vocab_size=300))
+"""
+
+
+def test_a_preparation_that_was_killed_goes_on_with_what_is_whole(config, monkeypatch):
+    monkeypatch.setattr(encoding, "UNIT_BYTES", 100)
+    whole = contents(prepare(dataclasses.replace(config, cache_dir=config.cache_dir + "-whole")))
+    command = [sys.executable, "-c", PROGRAM, config.path, config.cache_dir]
+    assert subprocess.run(command, env=environment(), timeout=60).returncode == -9
+    (partial,) = (Path(config.cache_dir) / name for name in cached(config))
+    shards = sorted(partial.glob("*.bin"))
+    assert len(shards) == 4
+    shards[1].write_bytes(shards[1].read_bytes()[:-1])
+
+    read, told, written = [], [], []
+    read_files, write_shard = corpora._read_files, encoding.write_shard
+    monkeypatch.setattr(corpora, "_read_files", lambda *args: read.append(args) or read_files(*args))
+    monkeypatch.setattr(encoding, "write_shard", lambda path, *args: written.append(path) or write_shard(path, *args))
+    folder = prepare(config, say=told.append)
+    assert contents(folder) == whole
+    assert not read
+    assert set(shards) - set(written) == {shards[0], *shards[2:]}
+    assert f"going on with what an interrupted preparation has left in {partial}" in told
+
+
+@pytest.mark.parametrize("damaged", ["documents.txt", "documents.table", "documents.json", "tokenizer.json"])
+def test_what_is_damaged_is_made_again(config, monkeypatch, damaged):
+    whole = contents(prepare(dataclasses.replace(config, cache_dir=config.cache_dir + "-whole")))
+    interrupt_second(monkeypatch, encoding, "write_shard", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        prepare(config)
+    monkeypatch.undo()
+    (partial,) = (Path(config.cache_dir) / name for name in cached(config))
+    content = (partial / damaged).read_bytes()
+    (partial / damaged).write_bytes(content[: len(content) // 2])
+    assert contents(prepare(config)) == whole
+
+
+def test_what_is_left_of_another_text_is_not_used(config, monkeypatch, tmp_path):
+    named = dataclasses.replace(config, shards=str(tmp_path / "mine"))
+    interrupt_second(monkeypatch, encoding, "write_shard", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        prepare(named)
+    monkeypatch.undo()
+    Path(config.path).write_text("Another text altogether. " * 50)
+    assert contents(prepare(named)) == contents(prepare(config))
+
+
+@pytest.mark.parametrize("kind", ["byte", "char", "bpe"])
+def test_the_folder_is_the_same_for_any_number_of_workers(config, monkeypatch, kind, tmp_path):
+    monkeypatch.setattr(encoding, "UNIT_BYTES", 200)
+    monkeypatch.setattr(bpe_training, "BATCH_CHARS", 150)
+    monkeypatch.setattr(char, "BATCH_CHARS", 150)
+    folders = []
+    for n in (1, 2, 3):
+        there = dataclasses.replace(config, tokenizer=kind, cache_dir=str(tmp_path / str(n)))
+        folders.append(prepare(there, n_workers=n))
+    assert contents(folders[0]) == contents(folders[1]) == contents(folders[2])
+    assert len(list(folders[0].glob("train-*.bin"))) > 3
+
+
+def test_sources_with_weights(tmp_path):
+    (tmp_path / "a.txt").write_text("<|endoftext|>\n".join(f"a story {i}\n" for i in range(200)))
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps({"text": f"record {i}"}) + "\n" for i in range(200)))
+    config = DataConfig(path=f"{tmp_path}/a.txt:2,{tmp_path}/b.jsonl:0.5", cache_dir=str(tmp_path), tokenizer="byte")
+    folder = prepare(config)
+    tokenizer, train, val = open_data(folder)
+    texts = tokenizer.decode(train.read(0, len(train))).split("<|endoftext|>")[:-1]
+    held_out = tokenizer.decode(val.read(0, len(val))).split("<|endoftext|>")[:-1]
+    counts = Counter(text.split()[0] for text in texts if text in set(texts))
+    assert counts["a"] == pytest.approx(2 * 180, rel=0.1)
+    assert counts["record"] == pytest.approx(0.5 * 180, rel=0.25)
+    assert 30 < len(held_out) == len(set(held_out)) < 50
+    meta = json.loads((folder / "meta.json").read_text())
+    assert meta["documents"] == {"train": len(texts), "val": len(held_out)}
+    assert meta["characters"] == {"train": sum(map(len, texts)), "val": sum(map(len, held_out))}
+    assert meta["description"] == f"{tmp_path}/a.txt:2; {tmp_path}/b.jsonl:0.5"
 
 
 def test_two_preparations_at_once_do_not_harm_each_other(config, monkeypatch):
@@ -238,8 +375,7 @@ def test_parts_that_do_not_belong_together_are_an_error(config, tmp_path):
 
 
 def test_a_missing_last_shard_is_noticed(config, monkeypatch):
-    write_shards = preparation.write_shards
-    monkeypatch.setattr(preparation, "write_shards", lambda *args, **kw: write_shards(*args, 100, **kw))
+    monkeypatch.setattr(encoding, "UNIT_BYTES", 100)
     folder = prepare(config)
     open_data(folder)
     max(folder.glob("train-*.bin")).unlink()
@@ -254,7 +390,7 @@ def test_a_missing_last_shard_is_noticed(config, monkeypatch):
         ('"\udcff"', r"meta.json is damaged: delete the folder"),
         ("[]", r"meta.json is damaged: delete the folder"),
         ('{"version": 1, "tokens": {}}', r"meta.json is damaged: delete the folder"),
-        ('{"version": 7}', r"has format 7, and this dist_llm reads 1: delete the folder"),
+        ('{"version": 7}', r"has format 7, and this dist_llm reads 1 and 2: delete the folder"),
     ],
 )
 def test_a_damaged_meta_json_is_an_error(config, content, message):
@@ -273,8 +409,17 @@ def test_nothing_to_open(tmp_path):
         open_data(tmp_path / "file")
 
 
-def test_progress_is_shown_only_when_asked_for(config, capfd):
+def test_progress_is_shown_only_when_asked_for(config, capfd, monkeypatch):
+    monkeypatch.setattr("dist_llm.data.progress.LINE_EVERY_S", 0.0)
     prepare(config)
     assert capfd.readouterr().err == ""
     prepare(dataclasses.replace(config, val_fraction=0.2), progress=True)
-    assert "encoding train" in capfd.readouterr().err
+    shown = capfd.readouterr().err
+    assert all(f"{what}: 100% of 0 MB" in shown for what in ("reading", "encoding train", "encoding val"))
+
+
+def test_a_version_before_this_one_is_read(config):
+    folder = prepare(config)
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps(meta | {"version": 1}))
+    open_data(folder, verify=True)

@@ -4,8 +4,8 @@ import struct
 import numpy as np
 import pytest
 
-from dist_llm.data import shards as shards_module
-from dist_llm.data.shards import TokenShards, write_shards
+from dist_llm import atomic
+from dist_llm.data.shards import TokenShards, is_whole_shard, shard_path, write_shard
 from dist_llm.errors import UserError
 from dist_llm.text import train_tokenizer
 
@@ -17,10 +17,19 @@ def tokenizer():
     return train_tokenizer("byte", DOCUMENTS, 512)
 
 
+def write_shards(folder, split, documents, tokenizer, shard_tokens=10_000):
+    """Write the tokens of documents to shards of a given length."""
+    ids = np.array(expected(tokenizer, documents), np.int32)
+    lengths = np.array([len(token) for token in tokenizer.token_bytes])
+    for i, start in enumerate(range(0, max(1, len(ids)), shard_tokens)):
+        part = ids[start : start + shard_tokens]
+        write_shard(shard_path(folder, split, i), part, int(lengths[part].sum()), tokenizer)
+
+
 def expected(tokenizer, documents):
     ids = []
     for document in documents:
-        ids += [*tokenizer.encode(document).tolist(), tokenizer.eot_id]
+        ids += [*tokenizer.encode(document).tolist(), *([] if tokenizer.eot_id is None else [tokenizer.eot_id])]
     return ids
 
 
@@ -52,11 +61,6 @@ def test_every_slice_across_borders(tmp_path, tokenizer):
             shards.read(start, count)
 
 
-def test_a_full_last_shard_is_not_followed_by_an_empty_one(tmp_path, tokenizer):
-    write_shards(tmp_path, "val", ["abc", "def"], tokenizer, 4)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["val-00000.bin", "val-00001.bin"]
-
-
 def test_no_documents_are_no_tokens(tmp_path, tokenizer):
     write_shards(tmp_path, "val", [], tokenizer)
     shards = TokenShards(tmp_path, "val")
@@ -65,38 +69,18 @@ def test_no_documents_are_no_tokens(tmp_path, tokenizer):
     shards.verify()
 
 
-def test_a_tokenizer_without_end_of_text_adds_nothing(tmp_path):
-    tokenizer = train_tokenizer("char", DOCUMENTS, 512)
-    assert tokenizer.eot_id is None
-    write_shards(tmp_path, "train", DOCUMENTS, tokenizer)
-    shards = TokenShards(tmp_path, "train")
-    assert tokenizer.decode(shards.read(0, len(shards))) == "".join(DOCUMENTS)
-
-
 def test_a_vocabulary_above_65536_takes_four_bytes(tmp_path):
     text = "".join(map(chr, range(0x20000, 0x20000 + 65_537)))
     tokenizer = train_tokenizer("char", [text], 512)
-    write_shards(tmp_path, "train", [text], tokenizer)
+    write_shards(tmp_path, "train", [text], tokenizer, 1 << 17)
     assert (tmp_path / "train-00000.bin").stat().st_size == 128 + 4 * 65_537
     shards = TokenShards(tmp_path, "train")
     assert shards.read(0, len(shards)).tolist() == list(range(65_537))
 
     tokenizer = train_tokenizer("char", [text[:-1]], 512)
-    write_shards(tmp_path, "val", [text[:-1]], tokenizer)
+    write_shards(tmp_path, "val", [text[:-1]], tokenizer, 1 << 17)
     assert (tmp_path / "val-00000.bin").stat().st_size == 128 + 2 * 65_536
     assert TokenShards(tmp_path, "val").read(65_535, 1).tolist() == [65_535]
-
-
-def test_a_long_document_is_encoded_in_pieces(tmp_path, tokenizer, monkeypatch):
-    monkeypatch.setattr(shards_module, "PIECE_CHARACTERS", 10)
-    encoded = []
-    encode = tokenizer.encode
-    monkeypatch.setattr(tokenizer, "encode", lambda text: encoded.append(text) or encode(text))
-    write_shards(tmp_path, "train", DOCUMENTS, tokenizer)
-    assert max(map(len, encoded)) == 10
-    shards = TokenShards(tmp_path, "train")
-    monkeypatch.undo()
-    assert shards.read(0, len(shards)).tolist() == expected(tokenizer, DOCUMENTS)
 
 
 def test_the_header_is_what_the_page_says(tmp_path, tokenizer):
@@ -165,14 +149,27 @@ def test_shards_of_two_tokenizers_do_not_mix(tmp_path, tokenizer):
         TokenShards(tmp_path, "train")
 
 
-def test_nothing_is_overwritten(tmp_path, tokenizer):
+def test_a_shard_is_replaced_as_a_whole(tmp_path, tokenizer, monkeypatch):
     write_shards(tmp_path, "train", DOCUMENTS, tokenizer)
-    with pytest.raises(FileExistsError):
-        write_shards(tmp_path, "train", DOCUMENTS, tokenizer)
+    before = (tmp_path / "train-00000.bin").read_bytes()
+
+    def fail(path):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(atomic, "fsync", fail)
+    with pytest.raises(OSError, match="full"):
+        write_shards(tmp_path, "train", DOCUMENTS[:1], tokenizer)
+    assert (tmp_path / "train-00000.bin").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_progress_is_shown_only_when_asked_for(tmp_path, tokenizer, capfd):
+def test_whether_a_shard_is_whole(tmp_path, tokenizer):
+    path = shard_path(tmp_path, "train", 0)
+    assert not is_whole_shard(path, tokenizer.fingerprint)
     write_shards(tmp_path, "train", DOCUMENTS, tokenizer)
-    assert capfd.readouterr().err == ""
-    write_shards(tmp_path, "val", DOCUMENTS, tokenizer, progress=True)
-    assert "encoding val" in capfd.readouterr().err
+    assert is_whole_shard(path, tokenizer.fingerprint)
+    assert not is_whole_shard(path, "0" * 64)
+    content = path.read_bytes()
+    for damaged in (content[:-1], content[:-1] + b"\xff", content[:50], b""):
+        path.write_bytes(damaged)
+        assert not is_whole_shard(path, tokenizer.fingerprint)

@@ -67,6 +67,17 @@ def test_only_the_first_characters_are_read(monkeypatch):
     }
 
 
+@pytest.mark.parametrize("size", [1, 10, 1000])
+def test_pieces_are_counted_alike_in_batches_of_any_size(monkeypatch, size):
+    texts = [PROSE, *HOSTILE, "a long text of words " * 300]
+    whole = bpe_training.count_pieces(texts)
+    merges = bpe_training.train_merges(texts, 400)
+    monkeypatch.setattr(bpe_training, "BATCH_CHARS", size)
+    monkeypatch.setattr(bpe_training, "TRAINING_CHARS", sum(map(len, texts)))
+    assert bpe_training.count_pieces(iter(texts)) == whole
+    assert bpe_training.train_merges(iter(texts), 400) == merges
+
+
 def test_a_huge_piece_is_trained_on_whole():
     assert bpe_training.count_pieces(["x" * 100_000]) == {b"x" * 100_000: 1}
     # x, xx, xxxx, ... up to the piece of two halves, which is seen once.

@@ -13,7 +13,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from dist_llm import evaluate
+from dist_llm.config import DataConfig
+from dist_llm.data import prepare
 from dist_llm.data.loader import Loader
+from dist_llm.data.shards import TokenShards
 from dist_llm.errors import UserError
 from dist_llm.partition import shard
 from dist_llm.training import broadcast_tokens
@@ -205,7 +208,7 @@ def test_hosts_without_the_text_are_sent_it(comm_of, world, train_on, monkeypatc
     near = train_on(world.size, "near", "--train.max_steps=6")
     if world.rank > 0:
 
-        def nothing_here(folder: Path) -> None:
+        def nothing_here(folder: Path, verify: bool) -> None:
             raise UserError(f"{folder} is missing")
 
         monkeypatch.setattr(broadcast_tokens, "open_data", nothing_here)
@@ -217,6 +220,31 @@ def test_hosts_without_the_text_are_sent_it(comm_of, world, train_on, monkeypatc
     assert [m.get("val_bits_per_byte") for m in read_metrics(far)] == [
         m.get("val_bits_per_byte") for m in read_metrics(near)
     ]
+
+
+def test_a_copy_is_checked_once_on_its_host_and_replaced_if_it_is_damaged(comm_of, world, mpi_tmp_path, monkeypatch):
+    comm_of(2)
+    own = mpi_tmp_path / f"host-of-{world.rank}"
+    own.mkdir()
+    text = own / "text.txt"
+    text.write_text("".join(f"{i} " for i in range(3000)))
+    shards = prepare(DataConfig(path=str(text), tokenizer="byte", cache_dir=str(own / "cache")))
+    host = "near" if world.rank == 0 else "far"
+    monkeypatch.setattr(broadcast_tokens.socket, "gethostname", lambda: host)
+    checked = []
+    verify = TokenShards.verify
+    monkeypatch.setattr(TokenShards, "verify", lambda self: checked.append(1) or verify(self))
+    data, received = broadcast_tokens.broadcast_tokens(shards, world)
+    expected = data.train.read(0, len(data.train))
+    assert received == []
+    assert len(checked) == (2 if world.rank < 2 else 0)  # two splits
+
+    if world.rank > 0:
+        file = shards / "train-00000.bin"
+        file.write_bytes(file.read_bytes()[:-1] + b"\xff")
+    data, received = broadcast_tokens.broadcast_tokens(shards, world)
+    assert received == list(range(1, world.size))
+    assert np.array_equal(data.train.read(0, len(data.train)), expected)
 
 
 def test_evaluation_is_the_same_number_on_any_number_of_ranks(world, plain, capfd):
