@@ -117,7 +117,7 @@ def test_hosts_without_the_pairs_are_sent_them_and_their_marks(comm_of, world, o
     near = on_ranks(world.size, "near")
     if world.rank > 0:
 
-        def nothing_here(folder: Path) -> None:
+        def nothing_here(folder: Path, verify: bool) -> None:
             raise UserError(f"{folder} is missing")
 
         monkeypatch.setattr(broadcast_tokens, "open_data", nothing_here)
