@@ -142,3 +142,11 @@ end.set()
 """
     result = run(0, "-c", program)
     assert (result.returncode, result.stdout.split()) == (0, ["True"]), result.stderr
+
+
+def test_usable_cores_are_those_of_the_mask_and_of_the_quota(monkeypatch):
+    monkeypatch.setattr(cores, "affinity_mask", lambda: (0, 1, 2, 3))
+    monkeypatch.setattr(cores, "physical_cores", lambda cpus: ((0, 1), (2, 3)))
+    for quotas, expected in (({}, 2), ({"a": 8.0}, 2), ({"a": 1.9}, 1), ({"a": 0.5}, 1)):
+        monkeypatch.setattr(cores, "cpu_quotas", lambda quotas=quotas: quotas)
+        assert cores.usable_cores() == expected
