@@ -84,6 +84,11 @@ class DataConfig:
         or_path=True,
     )
     vocab_size: int = option(512, "size the BPE vocabulary is trained to", positive=True)
+    pattern: str = option(
+        "gpt2",
+        "how a BPE cuts text into pieces, which no token crosses; llama3: GPT-4's too",
+        ("gpt2", "llama3", "gpt4o"),
+    )
     val_fraction: float = option(
         0.1, "fraction of the text that is held out for validation", positive=True, below_1=True
     )

@@ -135,7 +135,9 @@ def write_pairs(folder: Path, meta: Mapping[str, Any], config: DataConfig) -> No
     if is_file(config.tokenizer):
         tokenizer = load_tokenizer(config.tokenizer)
     else:
-        tokenizer = train_tokenizer(config.tokenizer, [p + c for p, c in train], config.vocab_size)
+        tokenizer = train_tokenizer(
+            config.tokenizer, [p + c for p, c in train], config.vocab_size, pattern=config.pattern
+        )
     if tokenizer.eot_id is None:
         raise UserError(
             f"the {tokenizer.kind} tokenizer has no end-of-text token, with which a completion ends: "

@@ -154,6 +154,7 @@ def _key(corpus: Corpus, config: DataConfig) -> str:
     fields = [VERSION, corpus.key, tokenizer, config.val_fraction]
     # Only a BPE has a size to choose: for the others data.vocab_size changes nothing.
     fields += [config.vocab_size] if config.tokenizer == "bpe" else []
+    fields += [config.pattern] if config.tokenizer == "bpe" and config.pattern != "gpt2" else []
     fields += ["completions"] if config.completions else []
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 

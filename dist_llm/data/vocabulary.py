@@ -57,7 +57,7 @@ def find_tokenizer(
             total = min(total, TRAINING_CHARS)  # in English a character is a byte
         with Progress("training the tokenizer", total, shown) as progress:
             texts = _read(known, documents, progress)
-            tokenizer = train_tokenizer(config.tokenizer, texts, config.vocab_size, workers.map)
+            tokenizer = train_tokenizer(config.tokenizer, texts, config.vocab_size, workers.map, config.pattern)
     save_tokenizer(tokenizer, folder)
     return tokenizer
 

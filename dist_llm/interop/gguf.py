@@ -21,7 +21,7 @@ from dist_llm.text.sentencepiece import SentencePieceTokenizer, is_byte
 
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "q8_0": "Q8_0"}
 # What llama.cpp calls the patterns that it knows.
-PRE_TOKENIZERS = {PATTERNS["gpt2"]: "gpt-2", PATTERNS["llama3"]: "llama-bpe"}
+PRE_TOKENIZERS = {PATTERNS["gpt2"]: "gpt-2", PATTERNS["llama3"]: "llama-bpe", PATTERNS["gpt4o"]: "gpt-4o"}
 NORMAL, CONTROL, UNUSED, BYTE = 1, 3, 5, 6  # types of tokens
 NAMES = {
     "model.embed_tokens": "token_embd",

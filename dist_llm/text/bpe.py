@@ -178,7 +178,7 @@ class BPETokenizer(Tokenizer):
         self._cache = PieceCache(self._encode_piece)
 
     @classmethod
-    def of_merges(cls, merges: Sequence[tuple[int, int]]) -> Self:
+    def of_merges(cls, merges: Sequence[tuple[int, int]], pattern: str = PATTERNS["gpt2"]) -> Self:
         """Return the tokenizer whose ids 0 to 255 are the bytes, then what the merges make, last the end of a text."""
         tokens = [bytes([i]) for i in range(256)]
         known = set(tokens)
@@ -188,7 +188,7 @@ class BPETokenizer(Tokenizer):
             if (token := tokens[left] + tokens[right]) not in known:  # two merges may make the same
                 known.add(token)
                 tokens.append(token)
-        return cls([*tokens, b""], merges, {END_OF_TEXT: len(tokens)})
+        return cls([*tokens, b""], merges, {END_OF_TEXT: len(tokens)}, (pattern,))
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:

@@ -18,6 +18,7 @@ make the same token (a bc, ab c). The plain version, which counts everything eve
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -39,10 +40,10 @@ MIN_COUNT = 2
 BYTES = bytes(sorted(range(256), key=SYMBOLS.__getitem__))
 PLACES = bytes(map(BYTES.index, range(256)))
 
-PIECE = regex.compile(PATTERNS["gpt2"])
 
-
-def train_merges(texts: Iterable[str], vocab_size: int, run: Callable[..., Any] = map) -> list[tuple[int, int]]:
+def train_merges(
+    texts: Iterable[str], vocab_size: int, run: Callable[..., Any] = map, pattern: str = PATTERNS["gpt2"]
+) -> list[tuple[int, int]]:
     """Find the merges that make a vocabulary of a given size out of the bytes and END_OF_TEXT.
 
     Parameters
@@ -53,6 +54,8 @@ def train_merges(texts: Iterable[str], vocab_size: int, run: Callable[..., Any] 
         At least 257.
     run : callable
         Like `map`; may work on several cores.
+    pattern : str
+        Regular expression that cuts text into pieces.
 
     Returns
     -------
@@ -70,7 +73,7 @@ def train_merges(texts: Iterable[str], vocab_size: int, run: Callable[..., Any] 
             f"data.vocab_size={vocab_size} is too small for a bpe tokenizer: "
             f"the 256 bytes and {END_OF_TEXT} need at least 257"
         )
-    counted = count_pieces(texts, run)
+    counted = count_pieces(texts, run, pattern)
     pieces = [piece.translate(PLACES).decode("latin-1") for piece in counted]
     counts = list(counted.values())
     pair_counts: defaultdict[str, int] = defaultdict(int)
@@ -145,16 +148,19 @@ def _merge(
     return created
 
 
-def count_pieces(texts: Iterable[str], run: Callable[..., Any] = map) -> Counter[bytes]:
+def count_pieces(
+    texts: Iterable[str], run: Callable[..., Any] = map, pattern: str = PATTERNS["gpt2"]
+) -> Counter[bytes]:
     """Count the pieces of the first TRAINING_CHARS characters, as UTF-8."""
     words: Counter[str] = Counter()
-    for counted in run(_count, batches(texts, BATCH_CHARS, TRAINING_CHARS)):
+    for counted in run(partial(_count, pattern=pattern), batches(texts, BATCH_CHARS, TRAINING_CHARS)):
         words.update(counted)
     return Counter({word.encode("utf-8", "surrogatepass"): count for word, count in words.items()})
 
 
-def _count(texts: Iterable[str]) -> Counter[str]:
+def _count(texts: Iterable[str], pattern: str) -> Counter[str]:
     words: Counter[str] = Counter()
+    piece = regex.compile(pattern)
     for text in texts:
-        words.update(PIECE.findall(text))
+        words.update(piece.findall(text))
     return words

@@ -14,6 +14,8 @@ OTHERS = [byte for byte in range(256) if byte not in PRINTABLE]
 SYMBOLS = [chr(byte if byte in PRINTABLE else 256 + OTHERS.index(byte)) for byte in range(256)]
 BYTE_OF = {symbol: byte for byte, symbol in enumerate(SYMBOLS)}
 
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+ENDING = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 # In each, every character belongs to some piece, so the pieces join to the text again. A word takes the one space
 # before it along; of several the last goes with the word, the rest are a piece.
 PATTERNS = {
@@ -22,6 +24,9 @@ PATTERNS = {
     # Llama 3's, which is GPT-4's: at most three digits together, a word takes any one sign along, lines end pieces.
     "llama3": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+    # GPT-4o's: moreover, a capital letter begins a piece, and endings stay with their words.
+    "gpt4o": rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{ENDING}?|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{ENDING}?"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 }
 
 

@@ -14,6 +14,7 @@ from dist_llm.errors import UserError
 from dist_llm.text.bpe import BPETokenizer
 from dist_llm.text.bpe_training import train_merges
 from dist_llm.text.byte import ByteTokenizer
+from dist_llm.text.byte_level import PATTERNS
 from dist_llm.text.char import ANY_CHARACTER, CharTokenizer
 from dist_llm.text.sentencepiece import NORMALIZERS, SentencePieceTokenizer
 from dist_llm.text.tokenizer import END_OF_TEXT, Tokenizer
@@ -32,7 +33,9 @@ def is_file(tokenizer: str) -> bool:
     return tokenizer not in TOKENIZERS
 
 
-def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int, run: Callable[..., Any] = map) -> Tokenizer:
+def train_tokenizer(
+    kind: str, texts: Iterable[str], vocab_size: int, run: Callable[..., Any] = map, pattern: str = "gpt2"
+) -> Tokenizer:
     """Make a tokenizer for some texts.
 
     Parameters
@@ -45,6 +48,8 @@ def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int, run: Calla
         For "bpe"; the others' size follows from what they are.
     run : callable
         Like `map`; may work on several cores.
+    pattern : str
+        For "bpe": key of `PATTERNS`, how text is cut into pieces.
 
     Raises
     ------
@@ -56,7 +61,8 @@ def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int, run: Calla
     if kind == "char":
         return CharTokenizer.train(texts, run)
     if kind == "bpe":
-        return BPETokenizer.of_merges(train_merges(texts, vocab_size, run))
+        cuts = PATTERNS[pattern]
+        return BPETokenizer.of_merges(train_merges(texts, vocab_size, run, cuts), cuts)
     raise UserError(f"unknown tokenizer {kind!r}: data.tokenizer is one of {', '.join(TOKENIZERS)}")
 
 

@@ -5,11 +5,14 @@ import sys
 import unicodedata
 
 import pytest
+import regex
 
 from dist_llm.text import bpe, train_tokenizer
-from dist_llm.text.bpe_training import PIECE
+from dist_llm.text.byte_level import PATTERNS
 from tests.oracles import bpe_plain
 from tests.text.samples import HOSTILE, PROSE, random_texts
+
+PIECE = regex.compile(PATTERNS["gpt2"])
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +91,10 @@ def test_two_merges_may_make_the_same_token():
     assert tokenizer.encode("abc").tolist() == [257]
 
 
-def test_hugging_face_encodes_alike(tokenizer):
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_hugging_face_encodes_alike(pattern):
     hf = pytest.importorskip("tokenizers")
+    tokenizer = train_tokenizer("bpe", [PROSE], 600, pattern=pattern)
     twin = hf.Tokenizer.from_str(tokenizer.to_json())
     rng = random.Random(11)
     unassigned = {c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c) in ("Cn", "Cs")}

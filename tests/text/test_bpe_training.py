@@ -5,16 +5,19 @@ import random
 import re
 
 import pytest
+import regex
 
 from dist_llm.errors import UserError
 from dist_llm.text import bpe_training, train_tokenizer
-from dist_llm.text.bpe_training import PIECE
+from dist_llm.text.byte_level import PATTERNS
 from tests.oracles import bpe_plain
 from tests.text.samples import HOSTILE, PROSE, random_texts
 
 
 def plain_merges(texts, n_merges):
-    pieces = [piece.encode("utf-8", "surrogatepass") for text in texts for piece in PIECE.findall(text)]
+    pieces = [
+        piece.encode("utf-8", "surrogatepass") for text in texts for piece in regex.findall(PATTERNS["gpt2"], text)
+    ]
     return bpe_plain.train(pieces, n_merges)
 
 
@@ -85,11 +88,15 @@ def test_a_huge_piece_is_trained_on_whole():
     assert merges == [(120, 120), *((256 + i, 256 + i) for i in range(14))]
 
 
-def hugging_faces_merges(texts, vocab_size):
+def hugging_faces_merges(texts, vocab_size, pattern="gpt2"):
     hf = pytest.importorskip("tokenizers")
     tokenizer = hf.Tokenizer(hf.models.BPE())
     byte_level = hf.pre_tokenizers.ByteLevel
+    split = hf.pre_tokenizers.Split(hf.Regex(PATTERNS[pattern]), behavior="isolated")
     tokenizer.pre_tokenizer = byte_level(add_prefix_space=False)
+    if pattern != "gpt2":
+        cut = byte_level(add_prefix_space=False, use_regex=False)
+        tokenizer.pre_tokenizer = hf.pre_tokenizers.Sequence([split, cut])
     trainer = hf.trainers.BpeTrainer(
         vocab_size=vocab_size, min_frequency=2, initial_alphabet=byte_level.alphabet(),
         special_tokens=["<|endoftext|>"], show_progress=False,
@@ -98,15 +105,16 @@ def hugging_faces_merges(texts, vocab_size):
     return [tuple(merge) for merge in json.loads(tokenizer.to_str())["model"]["merges"]]
 
 
-def our_merges(texts, vocab_size):
-    tokenizer = train_tokenizer("bpe", texts, vocab_size)
+def our_merges(texts, vocab_size, pattern="gpt2"):
+    tokenizer = train_tokenizer("bpe", texts, vocab_size, pattern=pattern)
     return [tuple(merge) for merge in tokenizer.to_dict()["model"]["merges"]]
 
 
-def test_hugging_face_learns_the_same_merges_in_the_same_order():
-    assert our_merges([PROSE], 2000) == hugging_faces_merges([PROSE], 2000)
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_hugging_face_learns_the_same_merges_in_the_same_order(pattern):
+    assert our_merges([PROSE], 2000, pattern) == hugging_faces_merges([PROSE], 2000, pattern)
     texts = [text for text in (*HOSTILE, *random_texts(300)) if not re.search("[\ud800-\udfff]", text)]
-    assert our_merges(texts, 3000) == hugging_faces_merges(texts, 3000)
+    assert our_merges(texts, 3000, pattern) == hugging_faces_merges(texts, 3000, pattern)
 
 
 @pytest.mark.parametrize("seed", range(20))
