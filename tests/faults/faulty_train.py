@@ -63,8 +63,8 @@ def faulty_main(argv: list[str], comm: Comm) -> int:
     fault = globals()[argv[0]]
     accumulate = TrainStep._accumulate_gradients
 
-    def accumulate_with_fault(self: TrainStep) -> float:
-        loss = accumulate(self)
+    def accumulate_with_fault(self: TrainStep, n_targets: int) -> float:
+        loss = accumulate(self, n_targets)
         everywhere = fault in (slow, bug_on_rank_0, disk_full)
         if fault is slow or (self.step == 2 and (everywhere or comm.rank == comm.size - 1)):
             fault(self)
