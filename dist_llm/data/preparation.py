@@ -14,10 +14,11 @@ documents, the tokenizer, each shard) stands in a `.partial` folder, from which 
 import hashlib
 import json
 import time
+import uuid
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dist_llm.atomic import write_text
+from dist_llm.atomic import whole_folder, write_text
 from dist_llm.config import DataConfig
 from dist_llm.data.corpora import Corpus, Say, find_corpus
 from dist_llm.data.encoding import encode
@@ -166,13 +167,15 @@ def _name(tokenizer: str) -> str:
 
 def _make(folder: Path, key: str, corpus: Corpus, config: DataConfig, progress: bool, say: Say, n_workers: int) -> None:
     try:
-        with continued_folder(folder) as partial, Workers(n_workers) as workers:
-            if config.completions:
+        if config.completions:  # soon done, so that an interrupted one just begins again
+            with whole_folder(folder, uuid.uuid4().hex[:8]) as partial:
                 write_pairs(partial, {"version": VERSION, "key": key, "corpus": corpus.name}, config)
-            else:
-                _write(partial, key, corpus, config, progress, say, workers)
+            return
+        with continued_folder(folder) as partial, Workers(n_workers) as workers:
+            _write(partial, key, corpus, config, progress, say, workers)
     except KeyboardInterrupt:
-        say(f"the same command goes on where this one stopped; what is done is kept in {partial_path(folder)}")
+        if (kept := partial_path(folder)).exists():
+            say(f"the same command goes on where this one stopped; what is done is kept in {kept}")
         raise
     except OSError as error:
         # A folder cannot replace one that is not empty: another process was first, and its work is as good.

@@ -12,20 +12,18 @@ which is minus the rank of the merge that makes it, and knows no pieces: some te
 import struct
 from pathlib import Path
 
-from dist_llm.atomic import whole_file
 from dist_llm.errors import UserError
 from dist_llm.model.llama import Llama
 from dist_llm.text import Tokenizer
 
-FIRST_BYTE, FIRST_MERGED = 3, 259
 LAYER_TENSORS = (
     "input_layernorm", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
     "post_attention_layernorm", "mlp.gate_proj", "mlp.down_proj", "mlp.up_proj",
 )  # fmt: skip
 
 
-def write_llama2c(folder: Path, model: Llama, tokenizer: Tokenizer) -> list[Path]:
-    """Write ``model.bin`` and ``tokenizer.bin`` and return their paths.
+def write_llama2c(folder: Path, model: Llama, tokenizer: Tokenizer) -> None:
+    """Write ``model.bin`` and ``tokenizer.bin``.
 
     Raises
     ------
@@ -40,8 +38,7 @@ def write_llama2c(folder: Path, model: Llama, tokenizer: Tokenizer) -> list[Path
     head_dim, params = c.dim // c.n_heads, model.params
     shape = (c.dim, c.ffn_dim, c.n_layers, c.n_heads, c.n_kv_heads or c.n_heads)
     sign = 1 if c.tie_embeddings else -1
-    paths = [folder / "model.bin", folder / "tokenizer.bin"]
-    with whole_file(paths[0]) as temporary, temporary.open("wb") as file:
+    with (folder / "model.bin").open("wb") as file:
         file.write(struct.pack("<7i", *shape, sign * len(rows), c.max_seq_len))
         file.write(params["model.embed_tokens.weight"].data[rows].astype("<f4").tobytes())
         for part in LAYER_TENSORS:
@@ -51,11 +48,10 @@ def write_llama2c(folder: Path, model: Llama, tokenizer: Tokenizer) -> list[Path
         file.write(bytes(4 * c.max_seq_len * head_dim))
         if not c.tie_embeddings:
             file.write(params["lm_head.weight"].data[rows].astype("<f4").tobytes())
-    with whole_file(paths[1]) as temporary, temporary.open("wb") as file:
+    with (folder / "tokenizer.bin").open("wb") as file:
         file.write(struct.pack("<I", max(len(text) for text, _ in tokens)))
         for text, score in tokens:
             file.write(struct.pack("<fI", score, len(text)) + text)
-    return paths
 
 
 def _vocabulary(tokenizer: Tokenizer) -> tuple[list[int], list[tuple[bytes, float]]]:

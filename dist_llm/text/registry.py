@@ -138,7 +138,7 @@ def tokenizer_from_dict(data: Any, end_of_text: str | None = None) -> Tokenizer:
         tokenizer, begin = _kind_of(data).from_dict(data), _begin(data)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise UserError(f"its content is damaged or not supported ({type(error).__name__}: {error})") from error
-    if isinstance(tokenizer, SentencePieceTokenizer) or tokenizer.to_dict() != data:
+    if tokenizer.to_dict() != data:
         tokenizer.document = data
     ends = [end_of_text] if end_of_text is not None else ENDS_OF_TEXT
     tokenizer.end_of_text = next((end for end in ends if end in tokenizer.special), None)

@@ -85,7 +85,9 @@ class SentencePieceTokenizer(Tokenizer):
         for token, i in vocab.items():
             tokens[i] = token
         pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
-        return cls(tokens, [(vocab[left], vocab[right]) for left, right in pairs], special, added)
+        tokenizer = cls(tokens, [(vocab[left], vocab[right]) for left, right in pairs], special, added)
+        tokenizer.document = data
+        return tokenizer
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Return the text of some tokens, without the space that `encode` has put before it."""

@@ -26,7 +26,7 @@ from dist_llm.settings import Settings
 from dist_llm.text import is_file, load_tokenizer, save_tokenizer
 from dist_llm.training.checkpoint import find_checkpoint, load_checkpoint, read_state, set_aside_later_checkpoints
 from dist_llm.training.event_files import check_that_event_files_can_be_written
-from dist_llm.training.load_run import load_model, shape_of, shards_of_run
+from dist_llm.training.load_run import load, shape_of, shards_of_run
 from dist_llm.training.metrics import evaluations_since_best
 from dist_llm.training.run_dir import (
     CONFIG,
@@ -131,7 +131,7 @@ class FromWeights(Fresh):
     @contextmanager
     def open(self, config: Config, data: Data, shards: Path) -> Iterator[Opened]:
         """Create the run folder, and read the weights."""
-        model = load_model(self.source, config.model)
+        model = load(self.source).model  # the weights do not depend on the length of the context
         with super().open(config, data, shards) as opened:
             yield opened._replace(state={"model": model.state_dict()})
 

@@ -94,7 +94,7 @@ def load(source: str | Path, which: str = "best") -> LanguageModel:
     folder = Path(source).expanduser()
     if is_foreign(folder):
         config = dataclasses.replace(Config(), model=huggingface.read_config(folder))
-        return LanguageModel(load_model(folder, config.model), load_tokenizer(folder), config)
+        return LanguageModel(huggingface.load_model(folder, config.model), load_tokenizer(folder), config)
     checkpoint = find_checkpoint(folder, which)
     run_dir = run_dir_of(checkpoint)
     config = read_config(run_dir)
@@ -115,22 +115,6 @@ def shape_of(source: Path) -> tuple[ModelConfig, Path]:
         return huggingface.read_config(source, huggingface.LONGEST_SEQ_LEN), source / huggingface.TOKENIZER
     run_dir = run_dir_of(find_checkpoint(source, "best"))
     return read_config(run_dir).model, run_dir / huggingface.TOKENIZER
-
-
-def load_model(source: Path, shape: ModelConfig) -> Llama:
-    """Return the model of a run (its best), of one of its checkpoints, or of Hugging Face's, given its shape.
-
-    Raises
-    ------
-    UserError
-        As `load`.
-    """
-    if is_foreign(source):
-        return huggingface.load_model(source, shape)
-    assert shape.vocab_size is not None
-    model = Llama(shape, shape.vocab_size)
-    load_weights(find_checkpoint(source, "best"), model)
-    return model
 
 
 def is_foreign(folder: Path) -> bool:
