@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dist_llm.atomic import whole_file
 from dist_llm.config import ModelConfig
 from dist_llm.errors import UserError
-from dist_llm.model.llama import Llama
-from dist_llm.model.rope import rotary_frequencies, scaled_frequencies
+from dist_llm.model.llama import Llama, frequencies_of
+from dist_llm.model.rope import rotary_frequencies
 from dist_llm.text import Tokenizer
 from dist_llm.text.bpe import BPETokenizer
 from dist_llm.text.byte_level import PATTERNS, SYMBOLS, to_symbols
@@ -61,44 +60,43 @@ def write_gguf(path: Path, model: Llama, tokenizer: Tokenizer, dtype: str = "flo
     if dtype == "q8_0" and (c.dim % 32 or c.ffn_dim % 32):
         raise UserError(f"q8_0 has blocks of 32 numbers: dim={c.dim} and ffn_dim={c.ffn_dim} must be multiples of 32")
     vocabulary = _vocabulary(tokenizer, model.vocab_size)
-    with whole_file(path) as temporary:
-        writer = gguf.GGUFWriter(temporary, "llama")
-        writer.add_name(path.stem)
-        writer.add_context_length(c.max_seq_len)
-        writer.add_embedding_length(c.dim)
-        writer.add_block_count(c.n_layers)
-        writer.add_feed_forward_length(c.ffn_dim)
-        writer.add_head_count(c.n_heads)
-        writer.add_head_count_kv(c.n_kv_heads or c.n_heads)
-        writer.add_layer_norm_rms_eps(c.norm_eps)
-        writer.add_rope_freq_base(c.rope_theta)
-        writer.add_rope_dimension_count(c.dim // c.n_heads)
-        writer.add_vocab_size(model.vocab_size)
-        writer.add_file_type(gguf.LlamaFileType[("ALL_" if dtype == "float32" else "MOSTLY_") + DTYPES[dtype]])
-        writer.add_tokenizer_model(vocabulary.model)
-        writer.add_tokenizer_pre(vocabulary.pre_tokenizer)
-        writer.add_token_list(vocabulary.tokens)
-        writer.add_token_types(vocabulary.types)
-        if vocabulary.scores:
-            writer.add_token_scores(vocabulary.scores)
-        if vocabulary.merges:
-            writer.add_token_merges(vocabulary.merges)
-        # Without an end, llama.cpp would take token 11 for it.
-        writer.add_eos_token_id(vocabulary.end)
-        writer.add_bos_token_id(vocabulary.begin)
-        writer.add_add_bos_token(tokenizer.begin_of_text is not None)
-        if c.rope_scaling_factor != 1:
-            writer.add_tensor("rope_freqs.weight", _rope_factors(c))
-        for param in model.params:
-            data = np.ascontiguousarray(param.data)
-            if param.data.ndim == 1 or dtype == "float32":
-                writer.add_tensor(_name(param.name), data)
-            else:
-                writer.add_tensor(_name(param.name), gguf.quants.quantize(data, kind), raw_dtype=kind)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name(path.stem)
+    writer.add_context_length(c.max_seq_len)
+    writer.add_embedding_length(c.dim)
+    writer.add_block_count(c.n_layers)
+    writer.add_feed_forward_length(c.ffn_dim)
+    writer.add_head_count(c.n_heads)
+    writer.add_head_count_kv(c.n_kv_heads or c.n_heads)
+    writer.add_layer_norm_rms_eps(c.norm_eps)
+    writer.add_rope_freq_base(c.rope_theta)
+    writer.add_rope_dimension_count(c.dim // c.n_heads)
+    writer.add_vocab_size(model.vocab_size)
+    writer.add_file_type(gguf.LlamaFileType[("ALL_" if dtype == "float32" else "MOSTLY_") + DTYPES[dtype]])
+    writer.add_tokenizer_model(vocabulary.model)
+    writer.add_tokenizer_pre(vocabulary.pre_tokenizer)
+    writer.add_token_list(vocabulary.tokens)
+    writer.add_token_types(vocabulary.types)
+    if vocabulary.scores:
+        writer.add_token_scores(vocabulary.scores)
+    if vocabulary.merges:
+        writer.add_token_merges(vocabulary.merges)
+    # Without an end, llama.cpp would take token 11 for it.
+    writer.add_eos_token_id(vocabulary.end)
+    writer.add_bos_token_id(vocabulary.begin)
+    writer.add_add_bos_token(tokenizer.begin_of_text is not None)
+    if c.rope_scaling_factor != 1:
+        writer.add_tensor("rope_freqs.weight", _rope_factors(c))
+    for param in model.params:
+        data = np.ascontiguousarray(param.data)
+        if param.data.ndim == 1 or dtype == "float32":
+            writer.add_tensor(_name(param.name), data)
+        else:
+            writer.add_tensor(_name(param.name), gguf.quants.quantize(data, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def _name(name: str) -> str:
@@ -112,11 +110,7 @@ def _name(name: str) -> str:
 
 def _rope_factors(c: ModelConfig) -> np.ndarray:
     """Return by what each frequency is divided, float32 (Dh / 2,)."""
-    plain = rotary_frequencies(c.dim // c.n_heads, c.rope_theta)
-    scaled = scaled_frequencies(
-        plain, c.rope_scaling_factor, c.rope_low_freq_factor, c.rope_high_freq_factor, c.rope_original_max_seq_len
-    )
-    factors: np.ndarray = plain / scaled
+    factors: np.ndarray = rotary_frequencies(c.dim // c.n_heads, c.rope_theta) / frequencies_of(c)
     return factors.astype(np.float32)
 
 

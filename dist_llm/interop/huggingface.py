@@ -17,11 +17,10 @@ from dist_llm.errors import UserError
 from dist_llm.interop.weights import FILE as WEIGHTS
 from dist_llm.interop.weights import Weights
 from dist_llm.model.llama import Llama, count_parameters
-from dist_llm.text import Tokenizer, tokenizer_config
+from dist_llm.text import TOKENIZER, TOKENIZER_CONFIG, Tokenizer, tokenizer_config
 
 DTYPES = ("float32", "float16", "bfloat16")
 CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
-TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 
 # Llama 3's scaled rotary embedding: its keys, and our fields.
 ROPE_SCALING = {

@@ -48,7 +48,8 @@ def _reordered(
     return array
 
 
-def _frequencies(config: ModelConfig) -> np.ndarray:
+def frequencies_of(config: ModelConfig) -> np.ndarray:
+    """Return the angle of each pair of a head per position, scaled if the model is, float64 (Dh / 2,)."""
     frequencies = rotary_frequencies(config.dim // config.n_heads, config.rope_theta)
     if config.rope_scaling_factor == 1:
         return frequencies
@@ -86,7 +87,7 @@ class Llama:
     ) -> None:
         self.config, self.vocab_size = config, vocab_size
         self.params = ParamStore()
-        self.freqs_cis = precompute_freqs_cis(config.max_seq_len, _frequencies(config), dtype)
+        self.freqs_cis = precompute_freqs_cis(config.max_seq_len, frequencies_of(config), dtype)
         std = config.init_std
         self.embed_tokens = observe(
             "embedding", Embedding(self.params, "model.embed_tokens", vocab_size, config.dim, std)

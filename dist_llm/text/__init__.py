@@ -5,6 +5,8 @@ more than the last; `bpe_training.py` finds the merges, and `registry.py` trains
 """
 
 from dist_llm.text.registry import (
+    TOKENIZER,
+    TOKENIZER_CONFIG,
     is_file,
     load_tokenizer,
     save_tokenizer,
@@ -16,6 +18,8 @@ from dist_llm.text.tokenizer import END_OF_TEXT, StreamDecoder, Tokenizer, print
 
 __all__ = [
     "END_OF_TEXT",
+    "TOKENIZER",
+    "TOKENIZER_CONFIG",
     "StreamDecoder",
     "Tokenizer",
     "is_file",

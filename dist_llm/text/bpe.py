@@ -17,7 +17,7 @@ import numpy as np
 import regex
 
 from dist_llm.text.byte_level import PATTERNS, byte_level, byte_level_bpe, from_symbols, read_patterns, to_symbols
-from dist_llm.text.tokenizer import END_OF_TEXT, Tokenizer, added_tokens
+from dist_llm.text.tokenizer import END_OF_TEXT, Tokenizer, added_tokens, read_merges, table_size
 
 CACHED_PIECES = 1 << 17
 LONGEST_CACHED_PIECE = 64
@@ -200,21 +200,14 @@ class BPETokenizer(Tokenizer):
         special, added = added_tokens(data)
         names = {i: content for content, i in (special | added).items()}
         vocab: dict[str, int] = model["vocab"]
-        size, there = 1 + max([*vocab.values(), *names]), len(vocab) + len(names)
-        if size > 2 * there:
-            raise ValueError(f"an id is {size - 1}, and there are {there} tokens")
-        token_bytes = [b""] * size
+        token_bytes = [b""] * table_size([*vocab.values(), *names])
         for symbols, i in vocab.items():
             if i not in names:
                 token_bytes[i] = from_symbols(symbols)
         for content, i in added.items():
             token_bytes[i] = content.encode()
-        merges = []
-        for merge in model["merges"]:
-            left, right = merge.split(" ") if isinstance(merge, str) else merge
-            merges.append((vocab[left], vocab[right]))
         return cls(
-            token_bytes, merges, special, read_patterns(data),
+            token_bytes, read_merges(model, vocab), special, read_patterns(data),
             model.get("ignore_merges", False), added,
         )  # fmt: skip
 

@@ -21,7 +21,7 @@ from dist_llm.text.tokenizer import END_OF_TEXT, Tokenizer
 
 FORMAT_0_1 = "dist_llm tokenizer"  # how version 0.1 began its files
 
-FILE, CONFIG_FILE = "tokenizer.json", "tokenizer_config.json"
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 # What ends a text in GPT-2 and here, in Llama 3, in DeepSeek, and in Llama 2.
 ENDS_OF_TEXT = (END_OF_TEXT, "<|end_of_text|>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "</s>")
 
@@ -68,8 +68,8 @@ def train_tokenizer(
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     """Write a tokenizer to a folder, as tokenizer.json and, saying what ends a text, tokenizer_config.json."""
-    (folder / FILE).write_bytes(tokenizer.to_json().encode("ascii"))
-    (folder / CONFIG_FILE).write_text(json.dumps(tokenizer_config(tokenizer), indent=2) + "\n", encoding="utf-8")
+    (folder / TOKENIZER).write_bytes(tokenizer.to_json().encode("ascii"))
+    (folder / TOKENIZER_CONFIG).write_text(json.dumps(tokenizer_config(tokenizer), indent=2) + "\n", encoding="utf-8")
 
 
 def tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -97,9 +97,9 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     """
     path = Path(path).expanduser()
     if path.is_dir():
-        path = path / FILE
+        path = path / TOKENIZER
     data, config = _read_json(path), {}
-    if (beside := path.with_name(CONFIG_FILE)).is_file():
+    if (beside := path.with_name(TOKENIZER_CONFIG)).is_file():
         config = _read_json(beside)
     end = config.get("eos_token") if isinstance(config, dict) else None
     try:

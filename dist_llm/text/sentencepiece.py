@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from dist_llm.text.bpe import Merges, PieceCache
-from dist_llm.text.tokenizer import Tokenizer, added_tokens
+from dist_llm.text.tokenizer import Tokenizer, added_tokens, read_merges, table_size
 
 SPACE = "\u2581"
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
@@ -78,14 +78,10 @@ class SentencePieceTokenizer(Tokenizer):
             raise ValueError("a BPE of characters with a pre-tokenizer or ignore_merges is not supported")
         special, added = added_tokens(data)
         vocab: dict[str, int] = model["vocab"] | special | added
-        size = 1 + max(vocab.values())
-        if size > 2 * len(vocab):
-            raise ValueError(f"an id is {size - 1}, and there are {len(vocab)} tokens")
-        tokens = [""] * size
+        tokens = [""] * table_size(vocab.values())
         for token, i in vocab.items():
             tokens[i] = token
-        pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
-        tokenizer = cls(tokens, [(vocab[left], vocab[right]) for left, right in pairs], special, added)
+        tokenizer = cls(tokens, read_merges(model, vocab), special, added)
         tokenizer.document = data
         return tokenizer
 

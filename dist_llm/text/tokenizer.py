@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
@@ -195,6 +195,26 @@ def added_tokens(data: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int
     for token in data["added_tokens"]:
         (special if token["special"] else added)[token["content"]] = int(token["id"])
     return special, added
+
+
+def table_size(ids: Collection[int]) -> int:
+    """Return how long a table by id must be.
+
+    Raises
+    ------
+    ValueError
+        An id is out of all proportion: the table would take whatever memory a damaged file asks for.
+    """
+    size = 1 + max(ids)
+    if size > 2 * len(ids):
+        raise ValueError(f"an id is {size - 1}, and there are {len(ids)} tokens")
+    return size
+
+
+def read_merges(model: Mapping[str, Any], vocab: Mapping[str, int]) -> list[tuple[int, int]]:
+    """Return the ids of each merge's two tokens; a tokenizer.json writes them as a pair, or with a space between."""
+    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+    return [(vocab[left], vocab[right]) for left, right in pairs]
 
 
 class StreamDecoder:

@@ -14,7 +14,7 @@ from dist_llm.interop import huggingface
 from dist_llm.model.llama import Llama
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.cores import usable_cores
-from dist_llm.text import load_tokenizer
+from dist_llm.text import TOKENIZER, load_tokenizer
 from dist_llm.training.broadcast_tokens import first_of_host
 from dist_llm.training.checkpoint import find_checkpoint, is_checkpoint, load_weights
 from dist_llm.training.run_dir import CONFIG, read_config, run_dir_of
@@ -112,9 +112,9 @@ def shape_of(source: Path) -> tuple[ModelConfig, Path]:
         As `load`.
     """
     if is_foreign(source):
-        return huggingface.read_config(source, huggingface.LONGEST_SEQ_LEN), source / huggingface.TOKENIZER
+        return huggingface.read_config(source, huggingface.LONGEST_SEQ_LEN), source / TOKENIZER
     run_dir = run_dir_of(find_checkpoint(source, "best"))
-    return read_config(run_dir).model, run_dir / huggingface.TOKENIZER
+    return read_config(run_dir).model, run_dir / TOKENIZER
 
 
 def is_foreign(folder: Path) -> bool:
