@@ -114,8 +114,7 @@ def _read_files(sources: list[Source], files: list[list[Path]], field: str, spoo
                 except OtherFormatError as error:
                     # In a folder a picture among the texts is no surprise; a file named on purpose must be text.
                     if source.is_file:
-                        where = f" ({error.where})" if error.where else ""
-                        raise UserError(f"{file} is {error.what}{where}: {error.advice}") from error
+                        raise error.of(file) from error
                     spool.go_back(beginning)  # none of its documents is left behind
                     skipped[error.what] += 1
                 except OSError as error:

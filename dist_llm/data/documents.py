@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from dist_llm.data.opening import BLOCK_BYTES, OtherFormatError, packing, unpacked
+from dist_llm.data.opening import BLOCK_BYTES, NOT_UTF8, OtherFormatError, packing, told_to_the_user, unpacked
 from dist_llm.errors import UserError
 
 SEPARATOR = "<|endoftext|>"  # alone on a line, as TinyStories and others write it
@@ -58,14 +58,13 @@ def read_documents(path: Path, field: str, read: Callable[[int], object] = lambd
     UserError
         It is JSON Lines by another name, or a record is not one.
     """
-    blocks = unpacked(path, read)
     try:
         if is_json_lines(path):
-            yield from _records(path, _lines(path, blocks), field)
+            yield from _records(path, field, read)
         else:
-            yield from _texts(_decoded(path, blocks))
+            yield from _texts(_decoded(path, unpacked(path, read)))
     except UnicodeDecodeError as error:
-        raise OtherFormatError("not UTF-8 text", "convert it first, e.g. iconv -f latin1 -t utf-8") from error
+        raise OtherFormatError(*NOT_UTF8) from error
 
 
 def is_json_lines(path: Path) -> bool:
@@ -144,6 +143,15 @@ def _separators(text: str, at_line_start: bool) -> Iterator[tuple[int, int]]:
         at = text.find(SEPARATOR, right)
 
 
+def json_lines(path: Path, read: Callable[[int], object] = lambda n: None) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a file that are not blank, with their numbers; `read` as for `read_documents`."""
+    for number, line in enumerate(_lines(path, unpacked(path, read)), 1):
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        if line and not line.isspace():
+            yield number, line
+
+
 def _lines(path: Path, blocks: Iterable[bytes]) -> Iterator[bytes]:
     held: list[bytes] = []
     for block in blocks:
@@ -158,20 +166,16 @@ def _lines(path: Path, blocks: Iterable[bytes]) -> Iterator[bytes]:
     yield b"".join(held)
 
 
-def _records(path: Path, lines: Iterable[bytes], field: str) -> Iterator[Part]:
+def _records(path: Path, field: str, read: Callable[[int], object]) -> Iterator[Part]:
     # Of all fields, only the one that is wanted becomes an object of Python.
     record = msgspec.defstruct("Record", [("text", str)], rename={"text": field})
     decode = msgspec.json.Decoder(record).decode
-    for number, line in enumerate(lines, 1):
-        if number == 1:
-            line = line.removeprefix(codecs.BOM_UTF8)
+    for number, line in json_lines(path, read):
         try:
             text: str = decode(line).text  # type: ignore[attr-defined]
         except UnicodeDecodeError:
             raise
         except (msgspec.DecodeError, RecursionError):
-            if not line.strip():
-                continue
             text = _read_record(path, number, line, field)
         if text:
             yield Part(text)
@@ -212,17 +216,13 @@ def read_texts(path: Path, field: str = "text") -> list[str]:
     """
     texts: list[str] = []
     parts: list[str] = []
-    try:
+    with told_to_the_user(path, "name a UTF-8 text file"):
         for part in read_documents(path, field):
             parts.append(part.text)
             if part.last:
                 text = "".join(parts).strip("\r\n" if part.divided else "")
                 texts += [text] if text.strip() else []
                 parts = []
-    except OtherFormatError as error:
-        raise UserError(f"{path} is {error.what}: {error.advice}") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror}): name a UTF-8 text file") from error
     if not texts:
         raise UserError(f"{path} holds no text: name one that does")
     return texts

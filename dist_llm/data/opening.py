@@ -6,6 +6,7 @@ What a file is called and what it begins with must agree. A file of another form
 import gzip
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,6 +29,7 @@ MAGIC = {
     b"\xfe\xff": ("UTF-16", "convert it first, e.g. iconv -f utf-16 -t utf-8"),
 }
 PACKINGS = {".gz": "gzip", ".zst": "zstd"}
+NOT_UTF8 = ("not UTF-8 text", "convert it first, e.g. iconv -f latin1 -t utf-8")
 TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
 
 
@@ -47,6 +49,24 @@ class OtherFormatError(Exception):
     def __init__(self, what: str, advice: str, where: str = "") -> None:
         super().__init__(what, advice, where)
         self.what, self.advice, self.where = what, advice, where
+
+    def of(self, path: Path) -> UserError:
+        """Return what a user is told who has named the file."""
+        where = f" ({self.where})" if self.where else ""
+        return UserError(f"{path} is {self.what}{where}: {self.advice}")
+
+
+@contextmanager
+def told_to_the_user(path: Path, advice: str) -> Iterator[None]:
+    """Raise what goes wrong with a file in a ``with`` block as a `UserError`; `advice` is for an unreadable one."""
+    try:
+        yield
+    except OtherFormatError as error:
+        raise error.of(path) from error
+    except UnicodeDecodeError as error:
+        raise OtherFormatError(*NOT_UTF8).of(path) from error
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}): {advice}") from error
 
 
 def packing(path: Path) -> str | None:

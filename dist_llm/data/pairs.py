@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dist_llm.config import DataConfig
+from dist_llm.data.documents import json_lines
+from dist_llm.data.opening import told_to_the_user
 from dist_llm.data.shards import TokenShards, shard_path, write_shard
 from dist_llm.errors import UserError
 from dist_llm.text import Tokenizer, is_file, load_tokenizer, save_tokenizer, train_tokenizer
@@ -44,15 +46,9 @@ def read_pairs(path: Path) -> list[Pair]:
     files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
     pairs: dict[Pair, None] = {}
     for file in files:
-        try:
-            with open(file, encoding="utf-8-sig") as lines:
-                for number, line in enumerate(lines, start=1):
-                    if line.strip():
-                        pairs[_pair(line, f"{file}, line {number}")] = None
-        except UnicodeDecodeError as error:
-            raise UserError(f"{file} is not UTF-8 text: convert it first, e.g. iconv -f latin1 -t utf-8") from error
-        except OSError as error:
-            raise UserError(f"cannot read {file} ({error.strerror}): correct --data.path") from error
+        with told_to_the_user(file, "correct --data.path"):
+            for number, line in json_lines(file):
+                pairs[_pair(line.decode(), f"{file}, line {number}")] = None
     if not pairs:
         raise UserError(f"{path} holds no pairs: name a JSON Lines file, or a folder of .jsonl files")
     return list(pairs)
