@@ -185,9 +185,7 @@ class Documents:
                 return start + int(begins[n_chars])
             n_chars -= len(begins)
             start += len(block)
-        # The rest of the last character.
-        rest = np.frombuffer(self._bytes(start, start + 4), np.uint8)
-        return start + next((i for i, byte in enumerate(rest) if byte & 0xC0 != 0x80), len(rest))
+        return self._character_at(start)  # after the rest of the last one
 
     def cut(self, start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
         """Cut a text at seams into parts of `size` bytes and few more; yield where each begins and ends."""
@@ -199,8 +197,7 @@ class Documents:
             yield start, stop
 
     def _seam(self, start: int, stop: int) -> int:
-        beginning = self._bytes(start, min(stop, start + 4))
-        start += next((i for i, byte in enumerate(beginning) if byte & 0xC0 != 0x80), len(beginning))
+        start = self._character_at(start)
         window = 1 << 10
         while True:
             block = self._bytes(start, min(stop, start + window))
@@ -214,6 +211,11 @@ class Documents:
             if window >= LONGEST:
                 return start
             window *= 16
+
+    def _character_at(self, start: int) -> int:
+        """Return the first place from `start` on where a character begins, or the file ends."""
+        beginning = self._bytes(start, start + 4)
+        return start + next((i for i, byte in enumerate(beginning) if byte & 0xC0 != 0x80), len(beginning))
 
     def _bytes(self, start: int, stop: int) -> bytes:
         blocks = []

@@ -1,7 +1,9 @@
-"""Documents in a spool, for the tests of what reads one."""
+"""Documents in a spool, and corpora that are read into one, for the tests of both."""
 
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from dist_llm.data.documents import Part
 from dist_llm.data.spool import Documents, Spool
@@ -25,3 +27,22 @@ def all_texts(documents: Documents) -> list[str]:
     starts = documents.column("start")
     stops = starts + documents.column("n_bytes")
     return texts_of(documents, zip(starts.tolist(), stops.tolist(), strict=True))
+
+
+class Text(NamedTuple):
+    documents: list[str]
+    description: str
+
+
+def read_corpus(corpus, shown=False, say=lambda line: None) -> Text:
+    with tempfile.TemporaryDirectory() as folder:
+        with Spool(Path(folder)) as spool:
+            description = corpus.read(spool, shown, say)
+        with Documents(Path(folder)) as documents:
+            return Text(all_texts(documents), description)
+
+
+def write(path, text: str):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode())
+    return path

@@ -1,34 +1,14 @@
-import gc
 import gzip
 import hashlib
-import inspect
 import os
 import platform
-import tempfile
-import textwrap
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from dist_llm.config import DataConfig
-from dist_llm.data import corpora, download, find_corpus, python_docs
-from dist_llm.data.spool import Documents, Spool
+from dist_llm.data import corpora, download, find_corpus
 from dist_llm.errors import UserError
-from tests.data.spooled import all_texts
-
-
-class Text(NamedTuple):
-    documents: list[str]
-    description: str
-
-
-def read_corpus(corpus, shown=False, say=lambda line: None) -> Text:
-    with tempfile.TemporaryDirectory() as folder:
-        with Spool(Path(folder)) as spool:
-            description = corpus.read(spool, shown, say)
-        with Documents(Path(folder)) as documents:
-            return Text(all_texts(documents), description)
+from tests.data.spooled import Text, read_corpus, write
 
 
 def read(path, **settings) -> Text:
@@ -37,12 +17,6 @@ def read(path, **settings) -> Text:
 
 def corpus_key(config: DataConfig) -> str:
     return find_corpus(config).key
-
-
-def write(path, text: str):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.encode())
-    return path
 
 
 def test_a_file_is_one_document_exactly_as_it_is(tmp_path):
@@ -225,96 +199,3 @@ def test_a_named_corpus_is_downloaded_once(tmp_path, monkeypatch):
 def test_every_choice_of_the_configuration_is_known():
     choices = DataConfig.__dataclass_fields__["corpus"].metadata["choices"]
     assert set(choices) == {"python-docs", *corpora.REMOTES}
-
-
-@pytest.fixture(scope="module")
-def docs() -> list[str]:
-    return read_corpus(find_corpus(DataConfig())).documents
-
-
-def test_python_docs_are_two_megabytes_of_pythons_own_words(docs):
-    assert 1_500_000 < sum(map(len, docs)) < 6_000_000
-    assert any('The "for" statement' in text for text in docs)
-    modules = {text.split("\n", 1)[0]: text for text in docs}
-    assert inspect.getdoc(textwrap.fill) in modules["textwrap"]
-    assert "email" in modules
-    assert "email.message" in modules
-    assert not any(name.startswith(("idlelib", "test.", "site-packages")) for name in modules)
-
-
-def test_python_docs_can_be_written_as_utf8(docs):
-    for text in docs:
-        assert text.encode("utf-8").strip()
-
-
-def test_docstrings_come_in_the_order_of_the_source(tmp_path, monkeypatch):
-    source = '''
-        """Module."""
-        if True:
-            def f():
-                """In an if.
-
-                    Indented.
-                """
-                class Inner:
-                    "Inside."
-        else:
-            async def g():
-                """In an else."""
-        try:
-            pass
-        except ValueError:
-            def h(): "In an except."
-        finally:
-            def i(): "In a finally."
-        match 1:
-            case 1:
-                def j(): "In a case."
-        class C:
-            r"""An invalid escape elsewhere."""
-            x = "\\d"
-            "not a docstring"
-            def again(): "Module."
-            def empty(): ""
-            def half(): "a\\ud800b"
-    '''
-    library = tmp_path / "lib"
-    write(library / "pkg" / "__init__.py", textwrap.dedent(source))
-    write(library / "pkg" / "none.py", "x = 1\n")
-    write(library / "pkg" / "later.py", '"Later."\ndef f(): "Inside."\n')
-    write(library / "pkg" / "broken.py", '"No."\ndef (:\n')
-    write(library / "pkg" / "tests" / "test.py", '"No."')
-    write(library / "site-packages" / "other.py", '"No."')
-    write(library / "first.py", '"First."\n')
-    monkeypatch.setattr(python_docs.sysconfig, "get_path", lambda name: str(library))
-    topics = python_docs.python_docs()
-    documents = topics[-3:]
-    assert not any("No." in text.splitlines() for text in topics)
-    assert documents[0] == "first\n\nFirst."
-    assert documents[1].split("\n\n") == [
-        "pkg",
-        "Module.",
-        "In an if.",
-        "Indented.",
-        "Inside.",
-        "In an else.",
-        "In an except.",
-        "In a finally.",
-        "In a case.",
-        "An invalid escape elsewhere.",
-        "a?b",
-    ]
-    # "Inside." was said before.
-    assert documents[2] == "pkg.later\n\nLater."
-
-
-@pytest.mark.parametrize("enabled", [True, False])
-def test_the_garbage_collector_is_left_as_it_was(tmp_path, monkeypatch, enabled):
-    monkeypatch.setattr(python_docs.sysconfig, "get_path", lambda name: str(tmp_path))
-    try:
-        if not enabled:
-            gc.disable()
-        python_docs.python_docs()
-        assert gc.isenabled() == enabled
-    finally:
-        gc.enable()
