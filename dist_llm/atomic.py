@@ -1,10 +1,11 @@
 """Files and folders that are whole or absent, whenever the machine stops.
 
 Each is written under a temporary name beside its own, reaches the disk, and is renamed. After an error or an interrupt
-nothing is left of it.
+nothing is left of it. Whether one is still what was written, its checksum tells.
 """
 
 import contextlib
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -72,6 +73,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a small file of text, as `write_bytes`."""
     write_bytes(path, text.encode())
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _temporary(path: Path, writer: str) -> Path:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dist_llm.atomic import sha256
 from dist_llm.data.documents import Part
 from dist_llm.text.seams import LONGEST, find_seam
 
@@ -227,9 +228,4 @@ class Documents:
 
 def checksums(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of the files of a spool, in hex."""
-    return {name: _checksum(folder / name) for name in SPOOL_FILES}
-
-
-def _checksum(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {name: sha256(folder / name) for name in SPOOL_FILES}

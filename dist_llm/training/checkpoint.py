@@ -24,7 +24,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from dist_llm.atomic import remove_folder, whole_folder
+from dist_llm.atomic import remove_folder, sha256, whole_folder
 from dist_llm.config import ModelConfig
 from dist_llm.errors import UserError
 from dist_llm.model.llama import Llama, half_split
@@ -74,7 +74,7 @@ def save_checkpoint(
             for name, text in (texts or {}).items():
                 (temporary / name).write_text(text, encoding="utf-8")
             written = sorted(path.name for path in temporary.iterdir())
-            document = dict(state) | {"format": FORMAT, "sha256": {name: _sha256(temporary / name) for name in written}}
+            document = dict(state) | {"format": FORMAT, "sha256": {name: sha256(temporary / name) for name in written}}
             document["sha256"][STATE] = _digest(document)
             (temporary / STATE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
             for path in files:  # safetensors makes its files readable by their owner alone
@@ -116,7 +116,7 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
     for name, digest in ({f"model{SUFFIX}": None} | state["sha256"]).items():
         if not (folder / name).is_file():
             raise DamagedCheckpointError(f"{folder} is damaged: {name} is missing")
-        if _sha256(folder / name) != digest:
+        if sha256(folder / name) != digest:
             raise DamagedCheckpointError(f"{folder} is damaged: {name} is truncated or altered")
     return state
 
@@ -262,8 +262,3 @@ def _is_good(folder: Path) -> bool:
 
 def _digest(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

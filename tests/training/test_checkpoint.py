@@ -187,7 +187,7 @@ def test_a_crash_at_any_moment_leaves_whole_checkpoints_only(tmp_path, monkeypat
 
         return call
 
-    for module, name in ((checkpoint, "save_file"), (checkpoint, "_sha256"), (atomic, "fsync")):
+    for module, name in ((checkpoint, "save_file"), (checkpoint, "sha256"), (atomic, "fsync")):
         monkeypatch.setattr(module, name, crashing(getattr(module, name)))
     monkeypatch.setattr(Path, "rename", crashing(Path.rename))
     crashed = False
