@@ -64,7 +64,7 @@ class DataConfig:
     corpus: str = option(
         "python-docs",
         "a named corpus; python-docs needs no download",
-        ("python-docs", "tinyshakespeare", "tinystories", "tinystories-small"),
+        ("python-docs", "tinyshakespeare", "tinystories", "tinystories-small", "wikitext-2", "wikitext-103", "enwik8"),
     )
     path: str | None = option(
         None,

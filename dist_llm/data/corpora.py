@@ -79,7 +79,7 @@ def _read_remote(remote: Remote, downloads: Path, spool: Spool, shown: bool, say
         say(f"downloading {remote.url}: {remote.about}")
         download(remote.url, file, remote.sha256, remote.n_bytes, shown)
     with Progress("reading", file.stat().st_size, shown) as progress:
-        for part in read_documents(file, "text", progress.add):
+        for part in read_documents(file, "text", progress.add, remote.member, remote.heading):
             spool.add(part)
     return remote.description
 

@@ -6,6 +6,7 @@ lines that hold nothing but <|endoftext|> divide it. The line breaks beside such
 
 import codecs
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,7 +39,9 @@ class Part(NamedTuple):
     divided: bool = False
 
 
-def read_documents(path: Path, field: str, read: Callable[[int], object] = lambda n: None) -> Iterator[Part]:
+def read_documents(
+    path: Path, field: str, read: Callable[[int], object] = lambda n: None, member: str = "", heading: str = ""
+) -> Iterator[Part]:
     """Yield the documents of a file.
 
     Parameters
@@ -50,6 +53,11 @@ def read_documents(path: Path, field: str, read: Callable[[int], object] = lambd
         What holds the text of a record.
     read : callable
         Is told how many bytes of the file have been read since it was last told.
+    member : str
+        The file to read within a zip archive.
+    heading : str
+        Regular expression of the lines with which the documents of a plain text begin, instead of `SEPARATOR` lines
+        between them.
 
     Raises
     ------
@@ -62,7 +70,8 @@ def read_documents(path: Path, field: str, read: Callable[[int], object] = lambd
         if is_json_lines(path):
             yield from _records(path, field, read)
         else:
-            yield from _texts(_decoded(path, unpacked(path, read)))
+            texts = _decoded(path, unpacked(path, read, member))
+            yield from _headed(texts, re.compile(heading, re.MULTILINE)) if heading else _texts(texts)
     except UnicodeDecodeError as error:
         raise OtherFormatError(*NOT_UTF8) from error
 
@@ -126,6 +135,21 @@ def _texts(blocks: Iterable[str]) -> Iterator[Part]:
         yield Part("", True, True)
     else:
         yield Part(held, True, divided)
+
+
+def _headed(blocks: Iterable[str], heading: re.Pattern[str]) -> Iterator[Part]:
+    """Divide plain text before the lines that match `heading`."""
+    held = ""  # a line that has not ended yet
+    for block in blocks:
+        text = held + block
+        end = 1 + text.rfind("\n")
+        held = text[end:]
+        start = 0
+        for match in heading.finditer(text, 0, end):
+            yield Part(text[start : match.start()])
+            start = match.start()
+        yield Part(text[start:end], last=False)
+    yield Part(held)
 
 
 def _separators(text: str, at_line_start: bool) -> Iterator[tuple[int, int]]:

@@ -21,13 +21,28 @@ WAY_OUT = "get the text another way and name it with --data.path FILE, or choose
 
 @dataclass(frozen=True)
 class Remote:
-    """A file of known content on the network."""
+    """A file of known content on the network.
+
+    Attributes
+    ----------
+    url : str
+    n_bytes : int
+    sha256 : str
+        Hexadecimal digest of the content.
+    description, licence : str
+    member : str
+        The file to read, if it is a zip archive.
+    heading : str
+        Regular expression of the lines with which documents begin; unless told, `SEPARATOR` lines divide them.
+    """
 
     url: str
     n_bytes: int
     sha256: str
     description: str
     licence: str
+    member: str = ""
+    heading: str = ""
 
     @property
     def about(self) -> str:
@@ -36,6 +51,12 @@ class Remote:
 
 
 TINY_STORIES = "https://huggingface.co/datasets/roneneldan/TinyStories/resolve/main"
+# The original place of WikiText is gone; these are the same archives, byte for byte.
+WIKITEXT_2 = "https://huggingface.co/datasets/ggml-org/ci/resolve/927b3642933080f1b0e811e2f916e14c292992f9"
+WIKITEXT_103 = (
+    "https://huggingface.co/datasets/mattdangerw/wikitext-103-raw/resolve/3555105b17ae31cc619a136fac72dbe2865c3738"
+)
+WIKITEXT_HEADING = "^ = [^=\n]+ = $"  # those of sections have more of the signs
 
 REMOTES = {
     "tinyshakespeare": Remote(
@@ -58,6 +79,32 @@ REMOTES = {
         "6874bae9a4c1a4e7edcf0e53b86c17817e9cf881fc75ff2368da457b80c0585d",
         "the validation file of TinyStories V2, a hundredth of the whole (Eldan and Li 2023)",
         "CDLA-Sharing-1.0",
+    ),
+    "wikitext-2": Remote(
+        f"{WIKITEXT_2}/wikitext-2-raw-v1.zip",
+        4_721_645,
+        "ef7edb566e3e2b2d31b29c1fdb0c89a4cc683597484c3dc2517919c615435a11",
+        "WikiText-2, the raw training text: 600 good articles of Wikipedia (Merity et al. 2016)",
+        "CC BY-SA 3.0",
+        "wikitext-2-raw/wiki.train.raw",
+        WIKITEXT_HEADING,
+    ),
+    "wikitext-103": Remote(
+        f"{WIKITEXT_103}/wikitext-103-raw-v1.zip",
+        191_984_949,
+        "91c00ae287f0d699e18605c84afc9e45c192bc6b7797ff8837e5474655a33794",
+        "WikiText-103, the raw training text: 28,475 good articles of Wikipedia (Merity et al. 2016)",
+        "CC BY-SA 3.0",
+        "wikitext-103-raw/wiki.train.raw",
+        WIKITEXT_HEADING,
+    ),
+    "enwik8": Remote(
+        "https://mattmahoney.net/dc/enwik8.zip",
+        36_445_475,
+        "547994d9980ebed1288380d652999f38a14fe291a6247c157c3d33d4932534bc",
+        "enwik8: the first 100 MB of Wikipedia in 2006, as XML (Mahoney 2006)",
+        "GFDL 1.2",
+        "enwik8",
     ),
 }
 

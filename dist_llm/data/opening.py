@@ -4,9 +4,11 @@ What a file is called and what it begins with must agree. A file of another form
 """
 
 import gzip
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -74,13 +76,15 @@ def packing(path: Path) -> str | None:
     return PACKINGS.get(path.suffix.lower())
 
 
-def unpacked(path: Path, read: Callable[[int], object] = lambda n: None) -> Iterator[bytes]:
+def unpacked(path: Path, read: Callable[[int], object] = lambda n: None, member: str = "") -> Iterator[bytes]:
     """Yield the content of a file in blocks, never empty ones.
 
     Parameters
     ----------
     read : callable
         Is told how many bytes of the file itself have been read since it was last told.
+    member : str
+        The file to read within a zip archive.
 
     Raises
     ------
@@ -90,9 +94,13 @@ def unpacked(path: Path, read: Callable[[int], object] = lambda n: None) -> Iter
         It is damaged, or packed by zstd and there is no package to unpack it.
     """
     with open(path, "rb") as file:
-        _check_beginning(path, file.read(8))
-        file.seek(0)
-        unpack = {"gzip": _gunzip, "zstd": _unzstd, None: _plain}[packing(path)]
+        unpack: Callable[[BinaryIO, Path], Iterator[bytes]]
+        if member:
+            unpack = partial(_unzip, member)
+        else:
+            _check_beginning(path, file.read(8))
+            file.seek(0)
+            unpack = {"gzip": _gunzip, "zstd": _unzstd, None: _plain}[packing(path)]
         at = 0
         first = True
         for block in unpack(file, path):
@@ -118,6 +126,15 @@ def _check_beginning(path: Path, beginning: bytes) -> None:
 def _plain(file: BinaryIO, path: Path) -> Iterator[bytes]:
     while block := file.read(BLOCK_BYTES):
         yield block
+
+
+def _unzip(member: str, file: BinaryIO, path: Path) -> Iterator[bytes]:
+    try:
+        with zipfile.ZipFile(file) as archive, archive.open(member) as content:
+            while block := content.read(BLOCK_BYTES):
+                yield block
+    except (EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} is damaged ({error}): get it again") from error
 
 
 def _gunzip(file: BinaryIO, path: Path) -> Iterator[bytes]:

@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import os
 import platform
+import zipfile
 
 import pytest
 
@@ -194,6 +195,17 @@ def test_a_named_corpus_is_downloaded_once(tmp_path, monkeypatch):
     assert read_corpus(corpus, False, told.append) == expected
     assert told == [f"downloading http://nowhere/x.txt: 0.0 MB, sha256 {remote.sha256}, licence: CC0"]
     assert asked == [(remote.url, remote.sha256, len(text), True)]
+
+
+def test_a_named_corpus_in_an_archive(tmp_path, monkeypatch):
+    archive = tmp_path / "downloads" / f"{'0' * 8}-wiki.zip"
+    archive.parent.mkdir()
+    with zipfile.ZipFile(archive, "w") as written:
+        written.writestr("train", " \n = Ada = \n \n text\n = Grace = \n")
+    remote = download.Remote("http://nowhere/wiki.zip", 0, "0" * 64, "wiki", "CC0", "train", download.WIKITEXT_HEADING)
+    monkeypatch.setitem(corpora.REMOTES, "wikitext-2", remote)
+    corpus = find_corpus(DataConfig(corpus="wikitext-2", cache_dir=str(tmp_path)))
+    assert read_corpus(corpus) == Text([" = Ada = \n \n text\n", " = Grace = \n"], "wiki")
 
 
 def test_every_choice_of_the_configuration_is_known():

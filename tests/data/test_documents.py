@@ -3,23 +3,25 @@
 import gzip
 import json
 import random
+import zipfile
 
 import pytest
 
 from dist_llm.data import documents as documents_module
 from dist_llm.data import opening
 from dist_llm.data.documents import SEPARATOR, is_json_lines, read_documents
+from dist_llm.data.download import WIKITEXT_HEADING
 from dist_llm.data.opening import OtherFormatError
 from dist_llm.data.spool import Documents, Spool
 from dist_llm.errors import UserError
 from tests.data.spooled import all_texts
 
 
-def documents(path, field="text"):
+def documents(path, field="text", **of_archive):
     folder = path.parent / "spool"
     folder.mkdir(exist_ok=True)
     with Spool(folder) as spool:
-        for part in read_documents(path, field):
+        for part in read_documents(path, field, **of_archive):
             spool.add(part)
     with Documents(folder) as written:
         return all_texts(written)
@@ -44,6 +46,23 @@ def plain_documents(text):
     texts.append(document)
     texts = [text.strip("\r\n") for text in texts] if divided else texts
     return [text for text in texts if text.strip()]
+
+
+@pytest.mark.parametrize("block", [1, 3, 16, 1 << 20])
+def test_headings_begin_the_documents_of_an_archive(tmp_path, monkeypatch, block):
+    articles = [
+        " = Ada = \n \n A line . \n = = Life = = \n More . \n",
+        " = Grace Hopper = \n \n a = b \n",
+        " = é = \nend",
+    ]
+    with zipfile.ZipFile(tmp_path / "wiki.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("raw/train", " \n" + "".join(articles))
+        archive.writestr("raw/test", "another text")
+    monkeypatch.setattr(opening, "BLOCK_BYTES", block)
+    monkeypatch.setattr(documents_module, "BLOCK_BYTES", block)
+    assert documents(tmp_path / "wiki.zip", member="raw/train", heading=WIKITEXT_HEADING) == articles
+    assert documents(tmp_path / "wiki.zip", member="raw/test", heading=WIKITEXT_HEADING) == ["another text"]
+    assert documents(tmp_path / "wiki.zip", member="raw/train") == [" \n" + "".join(articles)]
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -2,6 +2,7 @@ import builtins
 import gzip
 import io
 import tarfile
+import zipfile
 
 import pytest
 
@@ -86,6 +87,19 @@ def test_a_damaged_file_is_told(tmp_path, name, pack):
     for content in (packed[:-1], packed[:middle], packed[:middle] + bytes(9) + packed[middle + 9 :]):
         with pytest.raises(UserError, match=rf"{tmp_path / name} is damaged \(.*\): get it again"):
             list(unpacked(write(tmp_path / name, content)))
+
+
+def test_a_damaged_archive_is_told(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("text", CONTENT)
+    packed = (tmp_path / "a.zip").read_bytes()
+    assert b"".join(unpacked(tmp_path / "a.zip", member="text")) == CONTENT
+    middle = len(packed) // 2
+    for content in (b"", packed[:-9], packed[:middle], packed[:middle] + bytes(9) + packed[middle + 9 :]):
+        with pytest.raises(UserError, match=rf"{tmp_path}/b.zip is damaged \(.*\): get it again"):
+            list(unpacked(write(tmp_path / "b.zip", content), member="text"))
+    with pytest.raises(UserError, match=r"a.zip is damaged \(.*no item named 'other'.*\): get it again"):
+        list(unpacked(tmp_path / "a.zip", member="other"))
 
 
 def test_without_the_package_for_zstd_it_is_named(tmp_path, monkeypatch):
