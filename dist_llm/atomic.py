@@ -1,15 +1,22 @@
 """Files and folders that are whole or absent, whenever the machine stops.
 
 Each is written under a temporary name beside its own, reaches the disk, and is renamed. After an error or an interrupt
-nothing is left of it. Whether one is still what was written, its checksum tells.
+nothing is left of it; after a kill there is, under a name that says whose it was, until `remove_litter`. Whether one is
+still what was written, its checksum tells.
 """
 
 import contextlib
 import hashlib
+import itertools
 import os
+import re
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+
+HOST = socket.gethostname()
+NUMBERS = itertools.count()
 
 
 def fsync(path: Path) -> None:
@@ -22,34 +29,26 @@ def fsync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, writer: str = "") -> Iterator[Path]:
-    """Give a path to write a file to, which then replaces `path`.
-
-    Parameters
-    ----------
-    writer : str
-        Distinguishes writers that may be at work at the same time: it becomes a part of the temporary name.
-    """
-    temporary = _temporary(path, writer)
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a path to write a file to, which then replaces `path`."""
+    temporary = _temporary(path)
     try:
         yield temporary
         fsync(temporary)
         os.replace(temporary, path)
+        fsync(path.parent)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
 @contextlib.contextmanager
-def whole_folder(path: Path, writer: str = "") -> Iterator[Path]:
-    """Give an empty folder to write files into, which then becomes `path`; nothing may be there yet.
-
-    What a killed writer of the same name has left behind is removed first.
-    """
-    temporary = _temporary(path, writer)
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder to write files into, which then becomes `path`; nothing may be there yet."""
+    temporary = _temporary(path)
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        make_folder(path.parent)
+        temporary.mkdir()
         yield temporary
         for written in (*temporary.iterdir(), temporary):
             fsync(written)
@@ -59,9 +58,45 @@ def whole_folder(path: Path, writer: str = "") -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, unless they are there; each reaches the disk."""
+    if path.is_dir():
+        return
+    if not path.parent.exists():
+        make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    fsync(path.parent)
+
+
 def remove_folder(path: Path) -> None:
     """Remove a folder; whoever looks sees all of it or none of it under its name."""
-    shutil.rmtree(path.rename(_temporary(path, "")))
+    temporary = _temporary(path)
+    path.rename(temporary)
+    fsync(path.parent)  # or the disk might know that a file is gone before it knows the new name
+    shutil.rmtree(temporary)
+
+
+def remove_litter(folder: Path, held: bool = False) -> None:
+    """Remove what killed processes have left in a folder under temporary names, as far as that is possible.
+
+    Parameters
+    ----------
+    held : bool
+        Whether the caller sees to it that nobody else writes there now, so that all of it is litter. Otherwise that is
+        litter which belongs to a process of this host that is no more.
+    """
+    for path in folder.glob(".*.tmp"):
+        if held or _is_owner_gone(path.name):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a path has the name of something that is not yet whole, or no longer."""
+    return path.name.startswith(".") and path.suffix == ".tmp"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -75,11 +110,75 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+class AppendedFile:
+    """A file that grows by whole pieces: of one that could not be written nothing is left, and the next goes first.
+
+    Parameters
+    ----------
+    path : Path
+        Made if it is missing.
+    size : int
+        What is beyond so many bytes is cut off.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path, self._size = path, size
+        self._file = path.open("ab", buffering=0)
+        self._file.truncate(size)
+        self._unwritten = bytearray()
+
+    def append(self, piece: bytes) -> None:
+        """Write what an earlier call could not write, and this.
+
+        Raises
+        ------
+        OSError
+            All of that is kept for the next call.
+        """
+        self._unwritten += piece
+        try:
+            done = 0
+            while done < len(self._unwritten):
+                done += self._file.write(memoryview(self._unwritten)[done:])
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._size)
+            raise
+        self._size += done
+        self._unwritten = bytearray()
+
+    def close(self) -> None:
+        """Close the file, after another attempt to write what is left.
+
+        Raises
+        ------
+        OSError
+            It is lost.
+        """
+        try:
+            self.append(b"")
+        finally:
+            self._file.close()
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _temporary(path: Path, writer: str) -> Path:
-    return path.with_name(f".{path.name}{f'.{writer}' if writer else ''}.tmp")
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}@{HOST}-{os.getpid()}-{next(NUMBERS)}.tmp")
+
+
+def _is_owner_gone(name: str) -> bool:
+    owner = re.fullmatch(r".*@(.+)-(\d{1,9})-\d+\.tmp", name)
+    if not owner or owner[1] != HOST:
+        return False
+    try:
+        os.kill(int(owner[2]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # somebody else's
+        return False
+    return False

@@ -1,7 +1,23 @@
+import os
+import resource
+import signal
+import subprocess
+import sys
+
 import pytest
 
 from dist_llm import atomic
-from dist_llm.atomic import remove_folder, whole_file, whole_folder, write_text
+from dist_llm.atomic import (
+    HOST,
+    AppendedFile,
+    make_folder,
+    remove_folder,
+    remove_litter,
+    whole_file,
+    whole_folder,
+    write_text,
+)
+from tests.conftest import environment
 
 
 def names(folder) -> list[str]:
@@ -55,20 +71,61 @@ def test_half_a_folder_is_no_folder(tmp_path, error):
     assert names(tmp_path) == []
 
 
-def test_what_a_killed_writer_left_behind_is_not_in_the_way(tmp_path):
-    (tmp_path / ".f.tmp").mkdir()
-    (tmp_path / ".f.tmp" / "half").write_text("x")
+def litter(folder, owner: str = f"{HOST}-{2**22 + 1}-0") -> list[str]:
+    """Leave a file and a folder as a killed process does; no process has such a number."""
+    (folder / f".a.txt@{owner}.tmp").write_text("half")
+    (folder / f".f@{owner}.tmp").mkdir()
+    (folder / f".f@{owner}.tmp" / "half").write_text("x")
+    return names(folder)
+
+
+def test_what_a_killed_writer_left_behind_is_not_in_the_way_and_is_removed(tmp_path):
+    litter(tmp_path)
     with whole_folder(tmp_path / "f") as temporary:
         assert names(temporary) == []
-    assert names(tmp_path) == ["f"]
+    write_text(tmp_path / "a.txt", "whole")
+    remove_litter(tmp_path)
+    assert names(tmp_path) == ["a.txt", "f"]
+
+
+@pytest.mark.parametrize("owner", [f"{HOST}-{os.getpid()}-0", f"{HOST}-1-0", f"x{HOST}-{2**22 + 1}-0"])
+def test_what_may_have_an_owner_stays_unless_the_folder_is_held(tmp_path, owner):
+    there = litter(tmp_path, owner)
+    remove_litter(tmp_path)
+    assert names(tmp_path) == there
+    remove_litter(tmp_path, held=True)
+    assert names(tmp_path) == []
+
+
+def test_nothing_else_is_litter(tmp_path):
+    (tmp_path / "mine.tmp").touch()
+    (tmp_path / ".mine").touch()
+    (tmp_path / "kept").touch()
+    (tmp_path / ".link.tmp").symlink_to(tmp_path / "kept")
+    remove_litter(tmp_path)
+    remove_litter(tmp_path, held=True)
+    assert names(tmp_path) == [".mine", "kept", "mine.tmp"]
+
+
+def test_a_killed_process_leaves_what_is_recognised(tmp_path):
+    program = """
+import os, sys
+from pathlib import Path
+from dist_llm.atomic import whole_file, whole_folder
+with whole_folder(Path(sys.argv[1]) / "f") as folder, whole_file(Path(sys.argv[1]) / "a.txt") as file:
+    file.touch()
+    os.kill(os.getpid(), 9)
+"""
+    assert subprocess.run([sys.executable, "-c", program, tmp_path], env=environment()).returncode == -9
+    assert len(names(tmp_path)) == 2
+    remove_litter(tmp_path)
+    assert names(tmp_path) == []
 
 
 def test_two_writers_do_not_meet(tmp_path):
-    with whole_folder(tmp_path / "f", "one") as one, whole_folder(tmp_path / "g", "two") as two:
+    with whole_folder(tmp_path / "f") as one, whole_folder(tmp_path / "f") as two:
         assert one != two
-        (one / "x").touch()
-        (two / "y").touch()
-    assert (names(tmp_path / "f"), names(tmp_path / "g")) == (["x"], ["y"])
+    assert names(tmp_path) == ["f"]
 
 
 def test_everything_reaches_the_disk_before_the_rename(tmp_path, monkeypatch):
@@ -76,7 +133,15 @@ def test_everything_reaches_the_disk_before_the_rename(tmp_path, monkeypatch):
     monkeypatch.setattr(atomic, "fsync", lambda path: synced.append((path.name, (tmp_path / "f").exists())))
     with whole_folder(tmp_path / "f") as temporary:
         (temporary / "x").touch()
-    assert synced == [("x", False), (".f.tmp", False), (tmp_path.name, True)]
+    assert synced == [("x", False), (temporary.name, False), (tmp_path.name, True)]
+
+
+def test_each_folder_that_is_made_reaches_the_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(atomic, "fsync", synced.append)
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert synced == [tmp_path, tmp_path / "a"]
 
 
 def test_a_folder_is_removed_under_another_name(tmp_path, monkeypatch):
@@ -85,4 +150,27 @@ def test_a_folder_is_removed_under_another_name(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(atomic.shutil, "rmtree", lambda path: seen.append((path.name, (tmp_path / "f").exists())))
     remove_folder(tmp_path / "f")
-    assert seen == [(".f.tmp", False)]
+    ((name, there),) = seen
+    assert name.startswith(".f@")
+    assert not there
+
+
+def test_of_a_piece_that_cannot_be_written_nothing_is_left_and_it_comes_first(tmp_path):
+    """The limit of a file's size is a disk that is full in the middle of a piece."""
+    path = tmp_path / "log"
+    path.write_bytes(b"one;half")
+    file = AppendedFile(path, 4)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    file.append(b"two;")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        for piece in (b"three;", b"four;"):
+            with pytest.raises(OSError, match="too large"):
+                file.append(piece)
+            assert path.read_bytes() == b"one;two;"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    file.append(b"five;")
+    file.close()
+    assert path.read_bytes() == b"one;two;three;four;five;"

@@ -5,13 +5,12 @@ import http.client
 import ssl
 import urllib.error
 import urllib.request
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from dist_llm.atomic import whole_file
+from dist_llm.atomic import make_folder, remove_litter, whole_file
 from dist_llm.errors import UserError
 
 CHUNK_BYTES = 1 << 20
@@ -131,8 +130,9 @@ def download(url: str, path: Path, sha256: str, size: int, progress: bool = Fals
         No connection, an HTTP error, other content than expected, or no room on the disk.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path, uuid.uuid4().hex[:8]) as partial:
+        make_folder(path.parent)
+        remove_litter(path.parent)
+        with whole_file(path) as partial:
             received, digest = _stream(url, partial, size, progress)
             if received < size:
                 raise UserError(

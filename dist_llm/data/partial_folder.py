@@ -4,14 +4,15 @@ import contextlib
 import fcntl
 import os
 import shutil
-import uuid
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from dist_llm.atomic import fsync, whole_folder
+from dist_llm.atomic import fsync, make_folder, remove_litter, whole_folder
 from dist_llm.errors import RunError
 
 LOCK = ".lock"
+KEPT_S = 7 * 24 * 3600  # how long a folder waits to be continued
 
 
 def partial_path(path: Path) -> Path:
@@ -32,16 +33,17 @@ def continued_folder(path: Path) -> Iterator[Path]:
         The folder cannot be written, or is there already.
     """
     partial = partial_path(path)
-    partial.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    _remove_ownerless(path.parent, partial)
+    partial.mkdir(exist_ok=True)
     descriptor = os.open(partial / LOCK, os.O_CREAT | os.O_RDWR, 0o666)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with whole_folder(path, uuid.uuid4().hex[:8]) as private:
+        if not _lock(descriptor):
+            with whole_folder(path) as private:
                 yield private
             return
         try:
+            remove_litter(partial, held=True)
             yield partial
             (partial / LOCK).unlink()
             for written in (*partial.iterdir(), partial):
@@ -54,3 +56,34 @@ def continued_folder(path: Path) -> Iterator[Path]:
             raise
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Take the lock of an open file until that is closed, or the process ends; return whether it was free."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _remove_ownerless(folder: Path, wanted: Path) -> None:
+    """Remove what killed processes have left beside a partial folder, and partial ones that nobody will continue.
+
+    They are those whose whole folder is there, and those that have waited for long.
+    """
+    remove_litter(folder)
+    for partial in folder.glob(".*.partial"):
+        whole = folder / partial.name[1:].removesuffix(".partial")
+        ours = any((partial / name).is_file() for name in (LOCK, "meta.json"))
+        if partial == wanted or not ours:
+            continue
+        with contextlib.suppress(OSError):
+            if not whole.exists() and time.time() - partial.stat().st_mtime < KEPT_S:
+                continue
+            descriptor = os.open(partial / LOCK, os.O_CREAT | os.O_RDWR, 0o666)
+            try:
+                if _lock(descriptor):
+                    shutil.rmtree(partial, ignore_errors=True)
+            finally:
+                os.close(descriptor)

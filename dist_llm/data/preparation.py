@@ -14,7 +14,6 @@ documents, the tokenizer, each shard) stands in a `.partial` folder, from which 
 import hashlib
 import json
 import time
-import uuid
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -168,7 +167,7 @@ def _name(tokenizer: str) -> str:
 def _make(folder: Path, key: str, corpus: Corpus, config: DataConfig, progress: bool, say: Say, n_workers: int) -> None:
     try:
         if config.completions:  # soon done, so that an interrupted one just begins again
-            with whole_folder(folder, uuid.uuid4().hex[:8]) as partial:
+            with whole_folder(folder) as partial:
                 write_pairs(partial, {"version": VERSION, "key": key, "corpus": corpus.name}, config)
             return
         with continued_folder(folder) as partial, Workers(n_workers) as workers:
