@@ -24,14 +24,15 @@ from dist_llm.parallel.cores import usable_cores
 from dist_llm.parallel.strategy import State
 from dist_llm.settings import Settings
 from dist_llm.text import is_file, load_tokenizer, save_tokenizer
-from dist_llm.training.checkpoint import find_checkpoint, load_checkpoint, read_state, set_aside_later_checkpoints
+from dist_llm.training.checkpoint import find_checkpoint, load_checkpoint, read_state
 from dist_llm.training.event_files import check_that_event_files_can_be_written
 from dist_llm.training.load_run import load, shape_of, shards_of_run
 from dist_llm.training.metrics import evaluations_since_best
+from dist_llm.training.pruning import set_aside_later_checkpoints
 from dist_llm.training.run_dir import (
     CONFIG,
     check_run_dir_is_free,
-    create_run_dir,
+    created_run_dir,
     locked,
     read_config,
     run_dir_of,
@@ -88,8 +89,7 @@ class Fresh:
     @contextmanager
     def open(self, config: Config, data: Data, shards: Path) -> Iterator[Opened]:
         """Create the run folder."""
-        folder = create_run_dir(config.train.run_dir)
-        with locked(folder):
+        with created_run_dir(config.train.run_dir) as folder:
             write_text(folder / CONFIG, config.to_toml())
             save_tokenizer(data.tokenizer, folder)
             yield Opened(folder, {}, 0)

@@ -21,16 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
-from dist_llm.atomic import remove_folder, sha256, whole_folder
+from dist_llm.atomic import sha256, whole_folder, write_text
 from dist_llm.config import ModelConfig
 from dist_llm.errors import UserError
 from dist_llm.model.llama import Llama, half_split
+from dist_llm.training.tensor_file import write_tensors
 
 FORMAT = 2
 INTERLEAVED = 1  # the format in which q_proj and k_proj were in the order of memory
+CHECKPOINTS = "checkpoints"
 STATE = "state.json"
 SUFFIX = ".safetensors"
 RENAMED = {"reduction": "strategy"}  # as older versions called it
@@ -46,7 +47,7 @@ def save_checkpoint(
     state: Mapping[str, Any],
     texts: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a checkpoint and return its folder.
+    """Write a checkpoint and return its folder; one of this step that is there already and whole counts as written.
 
     Parameters
     ----------
@@ -64,24 +65,42 @@ def save_checkpoint(
     UserError
         The disk is full or cannot be written to; the checkpoints that are there are untouched.
     """
-    folder = run_dir / "checkpoints" / f"step-{state['step']:08d}"
+    folder = checkpoint_folder(run_dir, state["step"])
     try:
+        if folder.exists():
+            if _is_good(folder):
+                return folder
+            set_aside(folder)
         with whole_folder(folder) as temporary:
-            files = {temporary / f"{part}{SUFFIX}": arrays for part, arrays in parts.items() if arrays}
-            for path, arrays in files.items():
-                # "pt" is what other programs expect of a file of weights; it names no dependency on PyTorch.
-                save_file(dict(arrays), path, metadata={"format": "pt"} if path.stem == "model" else None)
+            digests = {}
             for name, text in (texts or {}).items():
                 (temporary / name).write_text(text, encoding="utf-8")
-            written = sorted(path.name for path in temporary.iterdir())
-            document = dict(state) | {"format": FORMAT, "sha256": {name: sha256(temporary / name) for name in written}}
-            document["sha256"][STATE] = _digest(document)
-            (temporary / STATE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-            for path in files:  # safetensors makes its files readable by their owner alone
-                shutil.copymode(temporary / STATE, path)
-    except (OSError, SafetensorError) as error:
+                digests[name] = sha256(temporary / name)
+            for part, arrays in parts.items():
+                if arrays:
+                    # "pt" is what other programs expect of a file of weights; it names no dependency on PyTorch.
+                    metadata = {"format": "pt"} if part == "model" else None
+                    name = f"{part}{SUFFIX}"
+                    digests[name] = write_tensors(temporary / name, arrays, metadata)
+            document = dict(state) | {"format": FORMAT, "sha256": dict(sorted(digests.items()))}
+            (temporary / STATE).write_text(_with_digest(document), encoding="utf-8")
+    except OSError as error:
         raise UserError(f"cannot write the checkpoint {folder}: {error}") from error
     return folder
+
+
+def record_val_loss(run_dir: Path, step: int, loss: float) -> None:
+    """Write the validation loss after a step, in nats per token, into its checkpoint.
+
+    Raises
+    ------
+    DamagedCheckpointError
+        There is none, or it is damaged.
+    OSError
+        It cannot be written; it is as it was.
+    """
+    folder = checkpoint_folder(run_dir, step)
+    write_text(folder / STATE, _with_digest(read_state(folder) | {"val_loss": loss}))
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -171,14 +190,14 @@ def load_weights(folder: Path, model: Llama) -> dict[str, Any]:
 
 def list_checkpoints(run_dir: Path) -> list[Path]:
     """Return the folders of a run's finished checkpoints, by their steps; others beside them are not looked at."""
-    folders = (run_dir / "checkpoints").glob("step-*")
-    return sorted((f for f in folders if f.name.removeprefix("step-").isdigit()), key=_step)
+    folders = (run_dir / CHECKPOINTS).glob("step-*")
+    return sorted((f for f in folders if f.name.removeprefix("step-").isdigit()), key=step_of)
 
 
 def is_checkpoint(path: Path) -> bool:
     """Whether a path is one of a run's checkpoints rather than a run."""
     path = path.resolve()
-    return path.parent.name == "checkpoints" and (path.parent.parent / "config.toml").exists()
+    return path.parent.name == CHECKPOINTS and (path.parent.parent / "config.toml").exists()
 
 
 def val_loss(folder: Path) -> float:
@@ -214,50 +233,56 @@ def find_checkpoint(run: Path, which: str = "last") -> Path:
         return run
     folders = list_checkpoints(run)
     if not folders:
-        raise UserError(f"{run} holds no checkpoint" if run.is_dir() else f"there is no run folder {run}")
+        raise UserError(
+            f"{run} holds no checkpoint: a run that ended before its first one begins anew, without --resume"
+            if run.is_dir()
+            else f"there is no run folder {run}"
+        )
     chosen = folders[-1]
     try:
         if which == "best":
             chosen = min(reversed(folders), key=val_loss)
         verify_checkpoint(chosen)
-    except DamagedCheckpointError as error:
+    except (DamagedCheckpointError, OSError) as error:
+        if not chosen.exists():  # the run goes on, and has removed it meanwhile
+            return find_checkpoint(run, which)
+        if isinstance(error, OSError):
+            raise
         good = next((f for f in reversed(folders) if _is_good(f)), None)
         offer = f"the last good one is {good}: name it instead of {run}" if good else "no other checkpoint is good"
         raise DamagedCheckpointError(f"{error}; {offer}") from error
     return chosen
 
 
-def prune_checkpoints(run_dir: Path, keep: int) -> None:
-    """Remove all checkpoints but the last `keep` and the one with the lowest validation loss."""
-    folders = list_checkpoints(run_dir)
-    kept = {*folders[-keep:], min(reversed(folders), key=val_loss)}
-    for folder in folders:
-        if folder not in kept:
-            remove_folder(folder)
+def set_aside(folder: Path) -> None:
+    """Rename a checkpoint to ``abandoned-...``, in place of an older one of its step: it is the user's to delete."""
+    aside = folder.with_name(f"abandoned-{folder.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    folder.rename(aside)
 
 
-def set_aside_later_checkpoints(run_dir: Path, step: int) -> None:
-    """Rename the checkpoints after `step` to ``abandoned-...``: a run continued from there will make others.
-
-    Otherwise they would be taken for its latest ones. They may be damaged, and are the user's to delete.
-    """
-    for folder in list_checkpoints(run_dir):
-        if _step(folder) > step:
-            aside = folder.with_name(f"abandoned-{folder.name}")
-            shutil.rmtree(aside, ignore_errors=True)
-            folder.rename(aside)
+def checkpoint_folder(run_dir: Path, step: int) -> Path:
+    """Return the folder of the checkpoint after a step."""
+    return run_dir / CHECKPOINTS / f"step-{step:08d}"
 
 
-def _step(folder: Path) -> int:
+def step_of(folder: Path) -> int:
+    """Return the step that a checkpoint is named after."""
     return int(folder.name.removeprefix("step-"))
 
 
 def _is_good(folder: Path) -> bool:
     try:
         verify_checkpoint(folder)
-    except DamagedCheckpointError:
+    except (DamagedCheckpointError, FileNotFoundError):
         return False
     return True
+
+
+def _with_digest(document: dict[str, Any]) -> str:
+    """Return the text of state.json, given all that is in it but its own checksum."""
+    digests = document["sha256"] | {STATE: _digest(document)}
+    return json.dumps(document | {"sha256": digests}, indent=1) + "\n"
 
 
 def _digest(document: Mapping[str, Any]) -> str:

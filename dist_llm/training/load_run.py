@@ -16,7 +16,7 @@ from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.cores import usable_cores
 from dist_llm.text import TOKENIZER, load_tokenizer
 from dist_llm.training.broadcast_tokens import first_of_host
-from dist_llm.training.checkpoint import find_checkpoint, is_checkpoint, load_weights
+from dist_llm.training.checkpoint import DamagedCheckpointError, find_checkpoint, is_checkpoint, load_weights
 from dist_llm.training.run_dir import CONFIG, read_config, run_dir_of
 
 
@@ -99,7 +99,12 @@ def load(source: str | Path, which: str = "best") -> LanguageModel:
     run_dir = run_dir_of(checkpoint)
     config = read_config(run_dir)
     model = Llama(config.model, config.vocab_size)
-    state = load_weights(checkpoint, model)
+    try:
+        state = load_weights(checkpoint, model)
+    except (DamagedCheckpointError, OSError):
+        if checkpoint.exists() or is_checkpoint(folder):
+            raise
+        return load(source, which)  # the run goes on, and has removed it meanwhile
     return LanguageModel(model, load_tokenizer(run_dir), config, state)
 
 

@@ -6,25 +6,65 @@ from pathlib import Path
 from typing import Any
 
 from dist_llm.atomic import whole_file
-from dist_llm.training.metrics import read_metrics
+from dist_llm.training.metrics import MetricsReader
 from dist_llm.training.summary import RunSummary
 
+MOST_POINTS = 4096  # several to each column of the picture
 
-def draw_loss_curve(run_dir: Path) -> Path | None:
-    """Draw the run's metrics to its ``loss.png``, and return that; None without matplotlib or without metrics."""
-    records = read_metrics(run_dir)
-    train = [(r["tokens"], r["loss"]) for r in records if "loss" in r]
-    val = [(r["tokens"], r["val_loss"]) for r in records if "val_loss" in r]
-    if not train or not is_drawing_possible():
-        return None
-    path = run_dir / "loss.png"
-    with _axes(path, (7, 4)) as axes:
-        axes.plot(*zip(*train, strict=True), color="tab:blue", alpha=0.5, linewidth=1, label="training, one step")
-        if val:
-            label = f"validation, whole split (last {val[-1][1]:.3f})"
-            axes.plot(*zip(*val, strict=True), color="tab:orange", marker="o", markersize=3, label=label)
-        axes.set_title(run_dir.name, parse_math=False)
-    return path
+
+class Thinned:
+    """The points of a curve, evenly over its length: all, every second, every fourth, ..., so that they stay few."""
+
+    def __init__(self) -> None:
+        self.points: list[tuple[float, float]] = []
+        self._every, self._seen = 1, 0
+
+    def add(self, x: float, y: float) -> None:
+        """Add the next point."""
+        if self._seen % self._every == 0:
+            self.points.append((x, y))
+        self._seen += 1
+        if len(self.points) > MOST_POINTS:
+            self.points, self._every = self.points[::2], 2 * self._every
+
+
+class LossCurve:
+    """The ``loss.png`` of a run, drawn again and again from what has been added to its metrics.
+
+    Parameters
+    ----------
+    run_dir : Path
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._metrics = MetricsReader(run_dir)
+        self._train, self._val = Thinned(), Thinned()
+        self._last_val_loss = 0.0
+
+    def draw(self) -> Path | None:
+        """Draw the curve and return the path of the picture; None without matplotlib or without metrics."""
+        if not is_drawing_possible():
+            return None
+        for record in self._metrics.new_records():
+            if "loss" in record:
+                self._train.add(record["tokens"], record["loss"])
+            if "val_loss" in record:
+                self._val.add(record["tokens"], record["val_loss"])
+                self._last_val_loss = record["val_loss"]
+        if not self._train.points:
+            return None
+        path = self._run_dir / "loss.png"
+        with _axes(path, (7, 4)) as axes:
+            label = "training, one step"
+            axes.plot(*zip(*self._train.points, strict=True), color="tab:blue", alpha=0.5, linewidth=1, label=label)
+            if self._val.points:
+                label = f"validation, whole split (last {self._last_val_loss:.3f})"
+                axes.plot(
+                    *zip(*self._val.points, strict=True), color="tab:orange", marker="o", markersize=3, label=label
+                )
+            axes.set_title(self._run_dir.name, parse_math=False)
+        return path
 
 
 def draw_runs(summaries: Sequence[RunSummary], path: Path) -> Path | None:

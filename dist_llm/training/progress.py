@@ -62,6 +62,12 @@ class Progress:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def warn(text: str) -> None:
+    """Print a line on stderr, above the bar if there is one."""
+    tqdm.write(text, file=sys.stderr)
+    sys.stderr.flush()
+
+
 def terminal_columns() -> int:
     """Return the width of the terminal on which a person watches; 0 if there is none.
 

@@ -30,10 +30,11 @@ from dist_llm.parallel.registry import STRATEGIES
 from dist_llm.text import printable
 from dist_llm.training.begin import Continued, Fresh, FromWeights, Opened
 from dist_llm.training.broadcast_tokens import broadcast_tokens
-from dist_llm.training.checkpoint import list_checkpoints, prune_checkpoints, save_checkpoint, val_loss
-from dist_llm.training.loss_curve import draw_loss_curve
+from dist_llm.training.checkpoint import list_checkpoints, save_checkpoint, val_loss
+from dist_llm.training.loss_curve import LossCurve
 from dist_llm.training.metrics import MetricsLog, evaluations_since_best
 from dist_llm.training.progress import Progress
+from dist_llm.training.pruning import prune_checkpoints
 from dist_llm.training.sample import known_prompt, write_sample
 from dist_llm.training.startup_report import startup_report
 from dist_llm.training.step import StepResult, TrainStep
@@ -84,6 +85,7 @@ class Run:
                 self.train_step.load_state_dict(opened.state, step)
             self._held = held.pop_all()
         self.best_val_loss = comm.on_rank_0(lambda: min(map(val_loss, list_checkpoints(self.folder)), default=math.inf))
+        self._loss_curve = LossCurve(self.folder)
         self._since_best = comm.on_rank_0(lambda: evaluations_since_best(self.folder, step))
         self.report = startup_report(config, self.train_step.model, self.data, self.shards, comm, placement, received)
         self.report += f"\nrun      {self.folder}"
@@ -125,7 +127,9 @@ class Run:
             last = False
             while not last:
                 start = time.perf_counter()
-                result = step(stop.received, sync=self._are_replicas_used_after(step.step + 1))
+                # Without its folder the run stops, and the checkpoint that it would leave tells why.
+                stopping = stop.received or (metrics is not None and metrics.is_in_vain)
+                result = step(stopping, sync=self._are_replicas_used_after(step.step + 1))
                 record = self._record(result, time.perf_counter() - start)
                 progress.step(result.step, result.loss, result.lr, record["tokens_per_s"])
                 evaluation, at_end = None, step.step == train.max_steps
@@ -200,7 +204,7 @@ class Run:
 
     def _draw_loss_curve(self, progress: Progress) -> None:
         try:
-            draw_loss_curve(self.folder)
+            self._loss_curve.draw()
         except Exception as error:  # whatever is wrong with matplotlib here, a picture is not worth a run
             progress.say(f"no loss.png: {type(error).__name__}: {error}")
 

@@ -7,16 +7,22 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from dist_llm.atomic import is_temporary, make_folder, remove_litter
 from dist_llm.config import Config
 from dist_llm.errors import UserError
 from dist_llm.settings import read_toml
-from dist_llm.training.checkpoint import is_checkpoint
+from dist_llm.training.checkpoint import CHECKPOINTS, is_checkpoint, list_checkpoints
 
 CONFIG = "config.toml"
+METRICS = "metrics.jsonl"
+LOCK = ".lock"
+LONG_LINE = 1 << 16  # bytes; a record is much shorter
+# What a run writes before its first step. A run that has come no further has nothing to lose.
+START_UP = {CONFIG, LOCK, "tokenizer.json", "tokenizer_config.json"}
 
 
 def check_run_dir_is_free(run_dir: str | None) -> None:
-    """Refuse a folder that has something in it.
+    """Refuse a folder that has something in it, but for what is left of a run that ended before its first step.
 
     Raises
     ------
@@ -25,33 +31,73 @@ def check_run_dir_is_free(run_dir: str | None) -> None:
     if run_dir is None:
         return
     folder = Path(run_dir)
-    if (folder / CONFIG).exists():
-        raise UserError(
-            f"{folder} already holds a run: --resume {folder} continues it, another --train.run_dir starts anew"
-        )
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists() or (folder.is_dir() and all(_is_left_by_a_start(path) for path in folder.iterdir())):
+        return
+    if not (folder / CONFIG).exists():
         raise UserError(f"{folder} exists and is not an empty folder: choose another --train.run_dir")
+    if not list_checkpoints(folder):
+        raise UserError(
+            f"{folder} already holds a run, without a checkpoint: if it is no longer under way, delete the folder; "
+            "or choose another --train.run_dir"
+        )
+    raise UserError(
+        f"{folder} already holds a run: --resume {folder} continues it, another --train.run_dir starts anew"
+    )
 
 
-def create_run_dir(run_dir: str | None) -> Path:
-    """Create the run folder, or the next free ``runs/run-001`` if none is named, and return it.
+def _is_left_by_a_start(path: Path) -> bool:
+    """Whether a path is what a run writes before it has finished a step, or half of its first checkpoint."""
+    if path.is_dir():
+        return path.name == CHECKPOINTS and all(map(is_temporary, path.iterdir()))
+    if path.name == METRICS:
+        with path.open("rb") as file:
+            line = file.readline(LONG_LINE)
+        return len(line) < LONG_LINE and not line.endswith(b"\n")
+    return path.name in START_UP or is_temporary(path)
+
+
+@contextlib.contextmanager
+def created_run_dir(run_dir: str | None) -> Iterator[Path]:
+    """Create the run folder, or the next free ``runs/run-001`` if none is named, and hold it as `locked` does.
 
     Raises
     ------
     UserError
-        It cannot be created or is not empty.
+        It cannot be created, is not free, or another process holds it.
     """
-    check_run_dir_is_free(run_dir)
     try:
         if run_dir is None:
-            return next_numbered("run")
-        folder = Path(run_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        # Of two runs that start at the same time, the one that makes this file has the folder.
-        (folder / CONFIG).touch(exist_ok=False)
-        return folder
+            folder = next_numbered("run")
+        else:
+            folder = Path(run_dir)
+            make_folder(folder)
     except OSError as error:
         raise UserError(f"cannot create the run folder: {error}; choose another with --train.run_dir") from error
+    with locked(folder):  # of two runs that start at the same time, one has the folder
+        check_run_dir_is_free(run_dir)
+        yield folder
+
+
+def is_gone(run_dir: Path) -> bool:
+    """Whether the folder of a run that is under way has been deleted or moved."""
+    try:
+        return not (run_dir / CONFIG).exists()
+    except OSError:  # a failing disk tells itself where something is written
+        return False
+
+
+def check_run_dir_is_there(run_dir: Path) -> None:
+    """Notice that the folder of a run that is under way `is_gone`.
+
+    Raises
+    ------
+    UserError
+    """
+    if is_gone(run_dir):
+        raise UserError(
+            f"the run folder {run_dir} has been deleted or moved, and there is nowhere to keep what is trained: start "
+            "again, or continue from a copy of it with --resume"
+        )
 
 
 def next_numbered(kind: str) -> Path:
@@ -59,7 +105,8 @@ def next_numbered(kind: str) -> Path:
     for number in itertools.count(1):
         folder = Path("runs") / f"{kind}-{number:03d}"
         with contextlib.suppress(FileExistsError):
-            folder.mkdir(parents=True)
+            make_folder(folder.parent)
+            folder.mkdir()
             return folder
     raise AssertionError  # there is always a next number
 
@@ -68,14 +115,18 @@ def next_numbered(kind: str) -> Path:
 def locked(run_dir: Path) -> Iterator[None]:
     """Hold a run, so that no other process can continue it at the same time; a process that dies lets go of it.
 
+    What such a process has left half written is removed.
+
     Raises
     ------
     UserError
         Another process holds it.
     """
-    descriptor = os.open(run_dir / ".lock", os.O_CREAT | os.O_RDWR, 0o666)
+    descriptor = os.open(run_dir / LOCK, os.O_CREAT | os.O_RDWR, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for folder in (run_dir, run_dir / "samples", run_dir / CHECKPOINTS, *list_checkpoints(run_dir)):
+            remove_litter(folder, held=True)
         yield
     except BlockingIOError:
         raise UserError(f"another process is training the run {run_dir}: wait for its end, or end it") from None

@@ -1,5 +1,6 @@
 """What the model writes at each evaluation, for people to see it learn; and a prompt for them to try themselves."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +38,9 @@ def write_sample(
     # A young model may write bytes that are no text, even half a surrogate pair, which no file or terminal takes.
     text = tokenizer.decode([*prompt, *tokens]).encode(errors="replace").decode()
     folder = run_dir / "samples"
-    folder.mkdir(exist_ok=True)
-    write_text(folder / f"step-{step:08d}.txt", text)
+    with contextlib.suppress(OSError):  # it is shown too; what is wrong with the disk, the metrics tell
+        folder.mkdir(exist_ok=True)
+        write_text(folder / f"step-{step:08d}.txt", text)
     return text
 
 

@@ -4,6 +4,7 @@ FAULT is what happens, on the last rank, in the middle of the third step's reduc
 """
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -49,10 +50,25 @@ def bug_on_rank_0(step: TrainStep) -> None:
 
 
 def disk_full(step: TrainStep) -> None:
-    def save_file(*args: object, **kwargs: object) -> None:
+    def write_tensors(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    dist_llm.training.checkpoint.save_file = save_file
+    dist_llm.training.checkpoint.write_tensors = write_tensors
+
+
+def disk_full_for_a_while(step: TrainStep) -> None:
+    write = dist_llm.training.checkpoint.write_tensors
+
+    def write_tensors(*args: object, **kwargs: object) -> str:
+        if step.step < 45:
+            raise OSError(28, "No space left on device")
+        return write(*args, **kwargs)
+
+    dist_llm.training.checkpoint.write_tensors = write_tensors
+
+
+def folder_deleted(step: TrainStep) -> None:
+    shutil.rmtree("run")
 
 
 def slow(step: TrainStep) -> None:
@@ -65,7 +81,7 @@ def faulty_main(argv: list[str], comm: Comm) -> int:
 
     def accumulate_with_fault(self: TrainStep, n_targets: int) -> float:
         loss = accumulate(self, n_targets)
-        everywhere = fault in (slow, bug_on_rank_0, disk_full)
+        everywhere = fault in (slow, bug_on_rank_0, disk_full, disk_full_for_a_while)
         if fault is slow or (self.step == 2 and (everywhere or comm.rank == comm.size - 1)):
             fault(self)
         return loss

@@ -173,7 +173,7 @@ def test_a_disk_that_fills_up_is_one_line(train, tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(checkpoint, "write_tensors", full)
     status, _, err = train("run", "--train.max_steps=2")
     assert status == 2
     assert err.count("\n") == 1
