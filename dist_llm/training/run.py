@@ -5,6 +5,7 @@ how far it is, and looks whether somebody has asked it to stop.
 """
 
 import contextlib
+import functools
 import math
 import os
 import shlex
@@ -30,11 +31,11 @@ from dist_llm.parallel.registry import STRATEGIES
 from dist_llm.text import printable
 from dist_llm.training.begin import Continued, Fresh, FromWeights, Opened
 from dist_llm.training.broadcast_tokens import broadcast_tokens
-from dist_llm.training.checkpoint import list_checkpoints, save_checkpoint, val_loss
+from dist_llm.training.checkpoint import list_checkpoints, val_loss
+from dist_llm.training.checkpoint_writer import CheckpointWriter
 from dist_llm.training.loss_curve import LossCurve
 from dist_llm.training.metrics import MetricsLog, evaluations_since_best
 from dist_llm.training.progress import Progress
-from dist_llm.training.pruning import prune_checkpoints
 from dist_llm.training.sample import known_prompt, write_sample
 from dist_llm.training.startup_report import startup_report
 from dist_llm.training.step import StepResult, TrainStep
@@ -83,6 +84,9 @@ class Run:
             self.folder, step, has_state = comm.on_rank_0(lambda: (opened.folder, opened.step, bool(opened.state)))
             if has_state:
                 self.train_step.load_state_dict(opened.state, step)
+            self._writer = CheckpointWriter(self.folder, config.train.keep_checkpoints) if comm.rank == 0 else None
+            if self._writer:
+                held.callback(self._writer.close)
             self._held = held.pop_all()
         self.best_val_loss = comm.on_rank_0(lambda: min(map(val_loss, list_checkpoints(self.folder)), default=math.inf))
         self._loss_curve = LossCurve(self.folder)
@@ -142,9 +146,10 @@ class Run:
                     step.check_replicas()
                 best = evaluation is not None and evaluation.loss < self.best_val_loss
                 if last or best or _due(step.step, train.checkpoint_interval):
-                    self._checkpoint(evaluation)
+                    self._checkpoint(evaluation, last)
                 if last or evaluation:
                     self.comm.on_rank_0(lambda: self._draw_loss_curve(progress))
+            self.comm.on_rank_0(self._writer.finish if self._writer else lambda: None)
         except RunError as error:
             hint = self._resume_hint() if error.agreed else ""
             raise RunError(f"{error}{hint}", agreed=error.agreed) from error
@@ -208,7 +213,7 @@ class Run:
         except Exception as error:  # whatever is wrong with matplotlib here, a picture is not worth a run
             progress.say(f"no loss.png: {type(error).__name__}: {error}")
 
-    def _checkpoint(self, evaluation: Evaluation | None) -> None:
+    def _checkpoint(self, evaluation: Evaluation | None, last: bool) -> None:
         if evaluation is not None:
             self.best_val_loss = min(self.best_val_loss, evaluation.loss)
         step = self.train_step.step
@@ -223,14 +228,20 @@ class Run:
         state = self.train_step.state_dict()
 
         def write() -> None:
-            texts = model_files(self.config.model, self.config.vocab_size, self.data.tokenizer)
-            save_checkpoint(self.folder, state, info, texts)
-            prune_checkpoints(self.folder, self.config.train.keep_checkpoints)
+            assert self._writer is not None
+            self._writer.write(state, info, self._model_files, last)
 
         self.comm.on_rank_0(write)
 
+    @functools.cached_property
+    def _model_files(self) -> dict[str, str]:
+        """What makes a checkpoint a model of Hugging Face's; the same in all of a run."""
+        return model_files(self.config.model, self.config.vocab_size, self.data.tokenizer)
+
     def _resume_hint(self) -> str:
         """Return how to go back to the last checkpoint, if there is one."""
+        if self._writer:
+            self._writer.wait()
         if not self.comm.on_rank_0(lambda: list_checkpoints(self.folder)):
             return ""
         return f"; --resume {shlex.quote(str(self.folder))} goes back to the last checkpoint"

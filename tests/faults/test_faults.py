@@ -11,6 +11,8 @@ import pytest
 
 from dist_llm.measuring.jobs import choose_launcher
 from dist_llm.setup_mpi import STAND_IN
+from dist_llm.training.checkpoint import find_checkpoint
+from dist_llm.training.metrics import read_metrics
 
 pytestmark = pytest.mark.mpirun
 
@@ -49,14 +51,36 @@ def test_a_bug_on_rank_0_is_told_once_with_its_own_traceback(faulty):
     assert "[rank 1]" not in result.stderr
 
 
-def test_a_full_disk_is_told_once(faulty, tmp_path):
-    result = faulty(3, "disk_full").wait(60)
+def test_a_full_disk_is_told_once_and_ends_the_run_with_its_last_checkpoint(faulty, tmp_path):
+    result = faulty(3, "disk_full", "--train.max_steps=40").wait(60)
     assert result.returncode == 2
-    assert (
-        len(re.findall("^error: cannot write the checkpoint run/checkpoints/step-00000010: ", result.stderr, re.M)) == 1
-    )
+    told, ended = re.findall("^.*cannot write the checkpoint .*$", result.stderr, re.M)
+    assert told.startswith("cannot write the checkpoint run/checkpoints/step-00000010: [Errno 28] No space left")
+    assert told.endswith("; the run goes on, and tries again at its next checkpoint")
+    assert ended.startswith("error: cannot write the checkpoint run/checkpoints/step-00000040: [Errno 28] No space")
     assert "Traceback" not in result.stderr
     assert "error on rank" not in result.stderr
+    assert read_metrics(tmp_path / "run")[-1]["step"] == 40
+    assert "finished" not in result.stdout
+
+
+def test_a_disk_that_is_full_for_a_while_costs_no_more_than_checkpoints(faulty, tmp_path):
+    options = ["--train.max_steps=50", "--train.checkpoint_interval=10", "--train.keep_checkpoints=9"]
+    result = faulty(2, "disk_full_for_a_while", *options).wait(60)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("cannot write the checkpoint") == 1
+    assert find_checkpoint(tmp_path / "run").name == "step-00000050"
+    assert "finished" in result.stdout
+
+
+@pytest.mark.parametrize("ranks", [0, 2])
+def test_a_run_folder_that_is_deleted_ends_the_run_with_a_line(faulty, tmp_path, ranks):
+    result = faulty(ranks, "folder_deleted", "--train.max_steps=40").wait(60)
+    assert result.returncode == 2, result.stderr
+    assert len(re.findall("^error: the run folder run has been deleted or moved, ", result.stderr, re.M)) == 1
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()
+    assert "finished" not in result.stdout
 
 
 def test_a_killed_rank_ends_all(faulty):
