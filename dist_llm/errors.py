@@ -39,6 +39,10 @@ class RunError(ReportedError, RuntimeError):
     status = 1
 
 
+class RankLostError(Exception):
+    """A rank has died while others were waiting for it, and the communicator is of no more use."""
+
+
 class FailedElsewhereError(Exception):
     """Another rank failed in what all ranks did together, and tells the user; this one ends too, without a word."""
 

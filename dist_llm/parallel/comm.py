@@ -3,9 +3,10 @@
 One process is not a special case: every caller does the same with it or with several (`mpi_comm.MPIComm`).
 """
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, TypeVar, cast
 
 import numpy as np
@@ -26,15 +27,31 @@ class Comm(ABC):
         Name and version of the MPI library.
     any_thread : bool
         Whether other threads than the main one may communicate, one at a time.
+    survives : bool
+        Whether the death of a rank leaves the others running: their calls then raise `RankLostError`, until they
+        `shrink`. Else it ends the job.
+    has_shrunk : bool
+        Whether ranks were left behind; a process must then end without MPI_Finalize, which may hang.
+    watchdog : Watching
+        Told of what is under way.
     """
 
     rank: int
     size: int
     mpi_version: str
     any_thread = True
+    survives = False
+    has_shrunk = False
 
     def __init__(self) -> None:
         self._counters = Counters()
+        self.watchdog: Watching = NotWatching()
+
+    @property
+    def waits_s(self) -> float:
+        """How long this rank has been in a call that waits for others, in seconds; any thread may ask."""
+        since = self._counters.waits_since
+        return 0.0 if since is None else time.perf_counter() - since
 
     def counting(self) -> AbstractContextManager[Counts]:
         """Count the calls of this rank within a ``with`` block: how many, what they moved, and when it waited."""
@@ -77,6 +94,26 @@ class Comm(ABC):
         """Return the small picklable `value` of every rank, in rank order, on every rank."""
 
     @abstractmethod
+    def shrink(self, able: bool) -> None:
+        """Leave the dead behind, after a `RankLostError`: `rank` and `size` are other ones then.
+
+        All that are alive must call. They stay in their order, but those come first that are `able` to do what is rank
+        0's.
+        """
+
+    @abstractmethod
+    def agree(self) -> None:
+        """Return on all ranks, or, if one has died or has noticed that one has, raise `RankLostError` on all of them.
+
+        Other calls may return on some ranks and raise on others, and what they have returned need not be right where a
+        rank has died meanwhile. So nothing of it may be kept before this.
+        """
+
+    @abstractmethod
+    def has_lost(self) -> bool:
+        """Whether a rank has died, as far as this one knows; not collective."""
+
+    @abstractmethod
     def abort(self, status: int) -> None:
         """End all ranks at once."""
 
@@ -110,6 +147,40 @@ class Comm(ABC):
         if any(reports):
             raise FailedElsewhereError
         return result
+
+
+class Watching(Protocol):
+    """What watches over the time that phases take; see `watchdog.Watchdog`."""
+
+    timeout_s: float
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Limit the time of a ``with`` block."""
+        ...
+
+    def left_behind(self, ranks: list[int]) -> None:
+        """Learn which ranks have died and are known to have."""
+        ...
+
+    def close(self) -> None:
+        """Stop watching: this rank ends."""
+        ...
+
+
+class NotWatching:
+    """The watchdog of a single process, which hangs at nobody's cost."""
+
+    timeout_s = 0.0
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Limit nothing."""
+        return nullcontext()
+
+    def left_behind(self, ranks: list[int]) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 class Pending(Protocol):
@@ -173,6 +244,16 @@ class SerialComm(Comm):
     def allgather(self, value: T) -> list[T]:
         """Return [value]."""
         return [value]
+
+    def shrink(self, able: bool) -> None:
+        """Do nothing: it has lost nobody."""
+
+    def agree(self) -> None:
+        """Return."""
+
+    def has_lost(self) -> bool:
+        """Return False."""
+        return False
 
     def abort(self, status: int) -> None:
         """End this process."""

@@ -65,6 +65,7 @@ class Counters:
 
     def __init__(self) -> None:
         self._open: list[Counts] = []
+        self.waits_since: float | None = None
 
     @contextmanager
     def counting(self) -> Iterator[Counts]:
@@ -88,7 +89,11 @@ class Counters:
     def waiting(self, kind: str) -> Iterator[None]:
         """Count the time of a ``with`` block as waited."""
         came = time.perf_counter()
-        yield
+        self.waits_since = came
+        try:
+            yield
+        finally:
+            self.waits_since = None
         left = time.perf_counter()
         for counts in self._open:
             counts.by_kind.setdefault(kind, Calls()).wait_s += left - came

@@ -28,6 +28,7 @@ class LocalSteps(Strategy):
     """Inner steps without communication, outer steps on the averaged change."""
 
     synchronous = False
+    replicated = False
 
     def _setup(self) -> None:
         self.norm_weight = 1 / self.comm.size  # what is reported is the mean over ranks

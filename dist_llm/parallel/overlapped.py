@@ -8,10 +8,12 @@ All ranks start the same buckets in the same order, so the sums are those of `Bl
 MPI library adds them.
 """
 
+import contextlib
 import threading
 import time
 
 from dist_llm.config import ParallelConfig
+from dist_llm.errors import RankLostError
 from dist_llm.parallel.comm import Pending
 from dist_llm.parallel.strategy import Strategy, Traffic
 
@@ -68,7 +70,7 @@ class Overlapped(Strategy):
     def _look(self) -> None:
         while not self._ended:
             self._work.wait()
-            with self._lock:
+            with self._lock, contextlib.suppress(RankLostError):  # the main thread finds that out by itself
                 for pending in self._pending:
                     if not pending.test():
                         break  # libraries reduce in order: the later ones have nothing to do yet

@@ -17,6 +17,8 @@ from dist_llm.partition import partition
 class Sharded(Strategy):
     """Reduce-scatter of gradients, all-gather of parameters."""
 
+    replicated = False
+
     def _setup(self) -> None:
         self._shards = partition(self.grad.size, self.comm.size, self.boundaries)
         self.shard = self._shards[self.comm.rank]

@@ -68,6 +68,8 @@ class Strategy:
         The ranks' squared norms of `grad[shard]`, so weighted, add up to that of the whole gradient.
     synchronous : bool
         Whether every step ends with the same parameters on all ranks, from the gradient of the whole batch.
+    replicated : bool
+        Whether every rank has the whole state of the optimizer and of the strategy, so that any may be lost.
     deterministic : bool
         Whether the result is the same in every bit for any number of ranks. Micro-batches must then be the same
         whoever computes them, and BLAS must have as many threads everywhere.
@@ -77,6 +79,7 @@ class Strategy:
 
     shard = slice(None)
     synchronous = True
+    replicated = True
     deterministic = False
     blocking_s = 0.0
 
@@ -88,14 +91,24 @@ class Strategy:
         config: ParallelConfig,
         boundaries: list[int] | None = None,
     ) -> None:
-        self.comm, self.data, self.grad = comm, data, grad
+        self.data, self.grad = data, grad
         self.config, self.boundaries = config, boundaries
-        self.norm_weight = 1.0 if comm.rank == 0 else 0.0
         self._optimizer_state: State = {}
+        self._join(comm)
+
+    def _join(self, comm: Comm) -> None:
+        self.comm = comm
+        self.norm_weight = 1.0 if comm.rank == 0 else 0.0
         self._setup()
 
     def _setup(self) -> None:
         """Make what this strategy needs; collective."""
+
+    def rejoin(self, comm: Comm) -> None:
+        """Go on with the ranks of another communicator, where the state is `replicated`; collective among them."""
+        assert self.replicated
+        self.close()
+        self._join(comm)
 
     def begin(self) -> None:
         """Start a step."""
