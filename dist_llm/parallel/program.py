@@ -8,15 +8,17 @@ collective call.
 import errno
 import io
 import os
+import platform
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
 
-from dist_llm.errors import FailedElsewhereError, ReportedError
+from dist_llm.errors import FailedElsewhereError, RankLostError, ReportedError
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.launcher import connect, launcher_rank
+from dist_llm.parallel.watchdog import Watchdog
 
 # What the operating system refuses for reasons outside of the program is told in one line too.
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
@@ -55,11 +57,22 @@ def run(main: Callable[[list[str], Comm], int], argv: list[str] | None = None) -
         else:
             time.sleep(1)  # the launcher ends all at the first one's end: rank 0 speaks before
         return error.status
+    if comm.size > 1:
+        comm.watchdog = Watchdog(comm)
+    prefix = f"[rank {comm.rank} {platform.node()}] " if comm.size > 1 else ""
     try:
-        return main(sys.argv[1:] if argv is None else argv, comm)
+        status = main(sys.argv[1:] if argv is None else argv, comm)
+        return _end("", status, comm, agreed=True, speaks=False)
+    except SystemExit as error:  # on this rank alone: the others would wait for it
+        if comm.size == 1:
+            raise
+        return _end(f"{prefix}error: left by sys.exit({error.code!r})", 1, comm, agreed=False, speaks=True)
     except ReportedError as error:
-        who = "" if error.agreed or comm.size == 1 else f" on rank {comm.rank}"
-        return _end(f"error{who}: {error}", error.status, comm, error.agreed, speaks=comm.rank == 0 or not error.agreed)
+        who = "" if error.agreed else prefix
+        return _end(f"{who}error: {error}", error.status, comm, error.agreed, speaks=comm.rank == 0 or not error.agreed)
+    except RankLostError:
+        text = f"{prefix}error: another rank has died, and this run does not go on without it"
+        return _end(text, 1, comm, agreed=False, speaks=True)
     except FailedElsewhereError:
         return _end("", 1, comm, agreed=True, speaks=False)
     except BrokenPipeError:
@@ -70,10 +83,8 @@ def run(main: Callable[[list[str], Comm], int], argv: list[str] | None = None) -
     except Exception as error:
         agreed = getattr(error, "agreed", False)
         if isinstance(error, OSError) and error.errno in REFUSED:
-            who = f" on rank {comm.rank}" if comm.size > 1 else ""
-            text = f"error{who}: cannot use {error.filename or 'the disk or output'}: {error.strerror}"
+            text = f"{prefix}error: cannot use {error.filename or 'the disk or output'}: {error.strerror}"
             return _end(text, 2, comm, agreed, speaks=True)
-        prefix = f"[rank {comm.rank}] " if comm.size > 1 else ""
         text = "\n".join(prefix + line for line in traceback.format_exc().rstrip().splitlines())
         return _end(text, 1, comm, agreed, speaks=True)
 
@@ -88,9 +99,13 @@ def _end(text: str, status: int, comm: Comm, agreed: bool, speaks: bool) -> int:
         # In one write, so that the lines of several failing ranks do not mix.
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
-    if agreed:
+    comm.watchdog.close()
+    if not agreed and comm.size > 1:
+        comm.abort(status)
+    if status:
         # The first rank that ends with a status other than 0 makes the launcher end the rest: not before one spoke.
         comm.allgather(None)
-    elif comm.size > 1:
-        comm.abort(status)
+    if comm.has_shrunk:
+        # MPI_Finalize waits for the dead, now and then.
+        os._exit(status)
     return status

@@ -16,7 +16,7 @@ from dist_llm.errors import UserError
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.program import run
 from dist_llm.train import main
-from dist_llm.training import run as run_module
+from dist_llm.training import validation
 from dist_llm.training.step import TrainStep
 
 
@@ -40,13 +40,34 @@ def not_a_number(step: TrainStep) -> None:
     step.model.params["model.norm.weight"].data[0] = np.nan
 
 
+def bad_gradient(step: TrainStep) -> None:
+    step.model.params.grad[0] = np.nan
+
+
+def leaves(step: TrainStep) -> None:
+    sys.exit(0)
+
+
+def leaves_at_once(step: TrainStep) -> None:
+    os._exit(0)
+
+
+def frozen(step: TrainStep) -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def hangs(step: TrainStep) -> None:
+    while True:
+        pass
+
+
 def bug_on_rank_0(step: TrainStep) -> None:
     """Not on this rank, and only later: in what rank 0 does alone while the others wait."""
 
     def sample(*_) -> str:
         raise KeyError("a bug in what rank 0 does alone")
 
-    run_module.write_sample = sample
+    validation.write_sample = sample
 
 
 def disk_full(step: TrainStep) -> None:

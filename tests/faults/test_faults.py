@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import signal
 import time
@@ -15,6 +16,7 @@ from dist_llm.training.checkpoint import find_checkpoint
 from dist_llm.training.metrics import read_metrics
 
 pytestmark = pytest.mark.mpirun
+HOST = platform.node()
 
 
 @pytest.fixture
@@ -31,15 +33,15 @@ def test_an_exception_on_one_rank_ends_all_with_its_traceback(faulty, ranks):
     result = faulty(ranks, "exception").wait(60)
     assert time.monotonic() - started < 30
     assert result.returncode == 1
-    assert f"[rank {ranks - 1}] ZeroDivisionError: the fault of this rank alone" in result.stderr
-    assert f'[rank {ranks - 1}]   File "' in result.stderr
-    assert "[rank 0]" not in result.stderr
+    assert f"[rank {ranks - 1} {HOST}] ZeroDivisionError: the fault of this rank alone" in result.stderr
+    assert f'[rank {ranks - 1} {HOST}]   File "' in result.stderr
+    assert "[rank 0" not in result.stderr
 
 
 def test_a_user_error_on_one_rank_ends_all(faulty):
     result = faulty(3, "user_error").wait(60)
     assert result.returncode == 2
-    assert "error on rank 2: this rank cannot read its shards: mount the disk" in result.stderr
+    assert f"[rank 2 {HOST}] error: this rank cannot read its shards: mount the disk" in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -47,8 +49,8 @@ def test_a_bug_on_rank_0_is_told_once_with_its_own_traceback(faulty):
     result = faulty(3, "bug_on_rank_0").wait(60)
     assert result.returncode == 1
     assert result.stderr.count("KeyError: 'a bug in what rank 0 does alone'") == 1
-    assert re.search(r"^\[rank 0\] .*in sample$", result.stderr, re.M)
-    assert "[rank 1]" not in result.stderr
+    assert re.search(rf"^\[rank 0 {HOST}\] .*in sample$", result.stderr, re.M)
+    assert "[rank 1" not in result.stderr
 
 
 def test_a_full_disk_is_told_once_and_ends_the_run_with_its_last_checkpoint(faulty, tmp_path):
@@ -59,7 +61,7 @@ def test_a_full_disk_is_told_once_and_ends_the_run_with_its_last_checkpoint(faul
     assert told.endswith("; the run goes on, and tries again at its next checkpoint")
     assert ended.startswith("error: cannot write the checkpoint run/checkpoints/step-00000040: [Errno 28] No space")
     assert "Traceback" not in result.stderr
-    assert "error on rank" not in result.stderr
+    assert "[rank " not in result.stderr
     assert read_metrics(tmp_path / "run")[-1]["step"] == 40
     assert "finished" not in result.stdout
 
@@ -87,6 +89,38 @@ def test_a_killed_rank_ends_all(faulty):
     assert faulty(3, "killed").wait(60).returncode != 0
 
 
+@pytest.mark.parametrize("fault", ["leaves", "leaves_at_once"])
+def test_a_rank_that_leaves_ends_all(faulty, fault):
+    started = time.monotonic()
+    result = faulty(3, fault).wait(60)
+    assert time.monotonic() - started < 30
+    assert result.returncode != 0
+    message = {
+        "leaves": rf"\[rank 2 {HOST}\] error: left by sys.exit\(0\)",
+        # Some launchers find it out before our watchdog does.
+        "leaves_at_once": r"rank 2 (\(process \d+\) has ended without a word|with PID \d+ .* exiting\s+improperly)",
+    }[fault]
+    assert len(re.findall(message, result.stderr)) == 1, result.stderr
+
+
+def test_a_frozen_rank_is_killed_and_its_stack_told(faulty):
+    started = time.monotonic()
+    result = faulty(3, "frozen").wait(60)
+    assert time.monotonic() - started < 30
+    assert result.returncode != 0
+    assert len(re.findall(rf"^\[rank 1 {HOST}\] rank 2 \(process \d+\) is stopped", result.stderr, re.M)) == 1
+    assert re.search(r"faulty_train\.py\", line \d+ in frozen", result.stderr)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_a_rank_that_hangs_ends_the_job_with_its_stack(faulty, ranks):
+    result = faulty(ranks, "hangs", "--parallel.timeout_s=2").wait(60)
+    assert result.returncode != 0
+    assert len(re.findall(rf"^\[rank {ranks - 1} {HOST}\] hangs in a step, for [23] s now", result.stderr, re.M)) == 1
+    assert ", in hangs\n" in result.stderr
+    assert "waits for other ranks" not in result.stderr
+
+
 def test_replicas_that_come_apart_stop_the_run(faulty):
     result = faulty(3, "bit_flip").wait(60)
     assert result.returncode == 1
@@ -103,11 +137,19 @@ def test_replicas_that_come_apart_stop_the_run(faulty):
     assert "Traceback" not in result.stderr
 
 
-def test_a_loss_that_is_not_a_number_stops_the_run(faulty):
-    result = faulty(2, "not_a_number").wait(60)
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("not_a_number", r"the weights after step 2 are not finite numbers"),
+        ("bad_gradient", r"the loss or gradient of step 3 is not a finite number"),
+    ],
+)
+def test_what_is_not_a_number_stops_the_run(faulty, fault, message):
+    result = faulty(2, fault).wait(60)
     assert result.returncode == 1
-    assert len(re.findall(r"^error: the loss or gradient of step \d+ is not a finite number", result.stderr, re.M)) == 1
+    assert len(re.findall(rf"^error: {message}", result.stderr, re.M)) == 1
     assert "Traceback" not in result.stderr
+    assert "Warning" not in result.stderr
 
 
 @pytest.mark.parametrize(
