@@ -7,6 +7,7 @@ import time
 
 from tqdm import tqdm
 
+EVALUATION_LINES_S = 15.0
 PLAIN_LINES = 20  # about so many progress lines in a run whose output is not a terminal
 
 
@@ -25,6 +26,7 @@ class Progress:
         self._shown, self._total = shown, total
         self._every = max(1, total // PLAIN_LINES)
         self._start, self._done_at_start = time.perf_counter(), done
+        self._said_s = self._start  # when something was said of an evaluation
         self._bar: tqdm | None = None
         if shown and (columns := terminal_columns()):
             # tqdm finds no room for a bar on the terminals that Open MPI makes up, of 0 columns and 0 rows.
@@ -41,6 +43,18 @@ class Progress:
             left = elapsed / (finished - self._done_at_start) * (self._total - finished)
             bar = "#" * (20 * finished // self._total)
             self._print(f"[{bar:<20}] step {finished}/{self._total}  {figures}  {_clock(left)} left")
+
+    def evaluating(self, done: int, total: int) -> None:
+        """Show that so many of the batches of an evaluation are done; in a log, now and then if it takes long."""
+        now = time.perf_counter()
+        if done == total or now - self._said_s < (0.5 if self._bar is not None else EVALUATION_LINES_S):
+            self._said_s = now if done in (1, total) else self._said_s
+            return
+        self._said_s = now
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"evaluating {done / total:.0%}")
+        else:
+            self._print(f"evaluating: {done / total:.0%}")
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""

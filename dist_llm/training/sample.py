@@ -1,6 +1,8 @@
 """What the model writes at each evaluation, for people to see it learn; and a prompt for them to try themselves."""
 
 import contextlib
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +23,18 @@ ENGLISH = "The "
 
 
 def write_sample(
-    config: Config, model: Llama, tokenizer: Tokenizer, val_tokens: Tokens, step: int, run_dir: Path
+    config: Config,
+    model: Llama,
+    tokenizer: Tokenizer,
+    val_tokens: Tokens,
+    step: int,
+    run_dir: Path,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> str:
-    """Let the model write, keep what it wrote in the run folder, and return it; nothing if no sample is wanted."""
+    """Let the model write, keep what it wrote in the run folder, and return it; nothing if no sample is wanted.
+
+    If it is stopped, it ends with the word it is writing.
+    """
     log = config.log
     if not log.sample_tokens:
         return ""
@@ -34,7 +45,8 @@ def write_sample(
     if log.sample_prompt is not None:
         prompt = prompt_tokens(tokenizer, log.sample_prompt)
     rng = generator(config.train.seed, "sample", step)
-    tokens = generate(model, tokenizer, prompt, log.sample_tokens, Sampler(temperature=0.8, top_p=0.95), rng)
+    written = generate(model, tokenizer, prompt, log.sample_tokens, Sampler(temperature=0.8, top_p=0.95), rng)
+    tokens = itertools.takewhile(lambda _: not stopped(), written)
     # A young model may write bytes that are no text, even half a surrogate pair, which no file or terminal takes.
     text = tokenizer.decode([*prompt, *tokens]).encode(errors="replace").decode()
     folder = run_dir / "samples"
