@@ -138,6 +138,12 @@ class ParallelConfig:
     outer_lr: float = option(0.7, "local: learning rate of the step on the averaged change", positive=True)
     outer_momentum: float = option(0.9, "local: its Nesterov momentum", below_1=True)
     check_interval: int = option(100, "compare the replicas' checksums every so many steps; 0: never")
+    recover: bool = option(
+        False, "go on when ranks die, with those that are left; needs Open MPI and mpirun --with-ft ulfm"
+    )
+    timeout_s: float = option(
+        0.0, "seconds after which a rank that hangs in a step, evaluation or sample is ended; 0: by how long those took"
+    )
 
 
 @dataclass(frozen=True)
@@ -149,12 +155,22 @@ class TrainConfig:
     max_steps: int = option(300, "optimizer steps in the whole run", positive=True)
     batch_size: int = option(16, "sequences per step, over all ranks together", positive=True)
     micro_batch_size: int = option(2, "sequences a rank works on at once; more only costs memory", positive=True)
-    eval_interval: int = option(50, "steps between evaluations on the whole validation split; 0: only at the end")
+    eval_interval: int = option(50, "steps between evaluations; 0: only at the end")
+    eval_tokens: int = option(
+        1 << 20, "validation tokens of an evaluation, the same each time, spread over the split; 0: all, as at the end"
+    )
     checkpoint_interval: int = option(100, "steps between checkpoints; 0: only at the end and at each best evaluation")
     patience: int = option(
         0, "evaluations in a row without a better validation loss after which training stops early; 0: it never does"
     )
     keep_checkpoints: int = option(2, "the last so many checkpoints are kept, and the best one", positive=True)
+    max_bad_steps: int = option(
+        0,
+        "steps that may be left out because their loss or gradient is not a finite number, or a spike, before it ends",
+    )
+    spike_limit: float = option(
+        0.0, "a step whose loss is so many times the usual one is a spike, and left out; 0: there are no spikes"
+    )
 
 
 @dataclass(frozen=True)

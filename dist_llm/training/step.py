@@ -7,8 +7,8 @@ all ranks clip and update alike, and stay replicas of each other. A step knows n
 
 import hashlib
 import math
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +28,7 @@ from dist_llm.parallel.registry import make_strategy
 from dist_llm.parallel.strategy import State
 from dist_llm.partition import shard
 from dist_llm.seeding import generator
+from dist_llm.training.guard import StepGuard
 
 LOSS_UNITS = 1 << 20
 
@@ -74,6 +75,8 @@ class StepResult:
         Resident memory of each rank.
     stopped : bool
         Whether any rank was asked to stop.
+    left_out : bool
+        Whether the parameters were left as they were, because the loss or the gradient was bad.
     comm_exposed_s : float
         Seconds in which this rank waited for gradients or parameters and did nothing else.
     comm_bytes : float
@@ -89,6 +92,7 @@ class StepResult:
     grad_norm: float
     rss_bytes: list[int]
     stopped: bool
+    left_out: bool
     comm_exposed_s: float
     comm_bytes: float
     comm_hidden: float | None
@@ -113,6 +117,7 @@ class TrainStep:
     step : int
         Steps taken so far.
     tokens_per_step : int
+    guard : StepGuard
     """
 
     def __init__(
@@ -133,6 +138,7 @@ class TrainStep:
         self.comm.bcast_(params.data)
         self.strategy = make_strategy(self.comm, params.data, params.grad, config.parallel, boundaries(params))
         self.optimizer = make_optimizer(params, config.optim, self.strategy)
+        self.guard = StepGuard(config.train)
         self.step = 0
         self.tokens_per_step = config.train.batch_size * config.model.max_seq_len
         # Micro-batches of other sizes have other roundings: where those matter, whole ones are dealt out.
@@ -151,8 +157,13 @@ class TrainStep:
         Raises
         ------
         RunError
-            The loss or the gradient is no longer finite.
+            The loss or the gradient is not finite, or the weights were not.
         """
+        # What becomes of numbers that are too large is looked at, on all ranks alike: NumPy need not warn of it.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            return self._step(stop, sync)
+
+    def _step(self, stop: bool, sync: bool) -> StepResult:
         strategy, params, observer = self.strategy, self.model.params, self.observer
         with self.comm.counting() as reducing:
             strategy.begin()
@@ -163,27 +174,29 @@ class TrainStep:
         grad = params.grad[strategy.shard]
         own_norm = global_norm(grad)
         # What all ranks must know alike, in one more reduction: the loss, the norm of the gradient, the wish to stop,
-        # each rank's memory.
-        shared = np.zeros(3 + self.comm.size)
-        shared[:3] = loss_sum, own_norm**2 * strategy.norm_weight, stop
-        shared[3 + self.comm.rank] = memory_bytes()
+        # whether the weights were sound, each rank's memory.
+        shared = np.zeros(4 + self.comm.size)
+        shared[:4] = loss_sum, own_norm**2 * strategy.norm_weight, stop, not self._weights_are_finite()
+        shared[4 + self.comm.rank] = memory_bytes()
         self.comm.allreduce_(shared)
+        self.comm.agree()
+        if shared[3]:
+            raise self._unsound()
         loss, grad_norm, stopped = float(shared[0]) / n_targets, math.sqrt(shared[1]), bool(shared[2])
-        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            raise RunError(
-                f"the loss or gradient of step {self.step + 1} is not a finite number: lower --optim.lr or raise "
-                "--optim.warmup_steps",
-                agreed=True,
-            )
+        left_out = self.guard.refuses(self.step + 1, loss, grad_norm)
         lr = learning_rate(self.step, self.config.train.max_steps, self.config.optim)
 
         def optimizer_step() -> None:
+            if left_out:
+                return
             clip_(grad, grad_norm if strategy.synchronous else own_norm, self.config.optim.grad_clip)
             with observer.phase("optimizer"):
                 self.optimizer.step(lr)
 
         with self.comm.counting() as updating, observer.phase("update"):
             strategy.update(optimizer_step, sync or stopped)
+        # No call to other ranks stands between the new weights and the new number of the step: they belong together
+        # if a rank dies.
         self.step += 1
         exposed_s = reducing.wait_s + updating.wait_s
         return StepResult(
@@ -192,8 +205,9 @@ class TrainStep:
             loss=loss,
             lr=lr,
             grad_norm=grad_norm,
-            rss_bytes=[int(memory) for memory in shared[3:]],
+            rss_bytes=[int(memory) for memory in shared[4:]],
             stopped=stopped,
+            left_out=left_out,
             comm_exposed_s=exposed_s,
             comm_bytes=reducing.sent_bytes + updating.sent_bytes,
             comm_hidden=max(0.0, 1 - exposed_s / strategy.blocking_s) if strategy.blocking_s else None,
@@ -229,6 +243,24 @@ class TrainStep:
             loss_sum += round(loss * LOSS_UNITS) / LOSS_UNITS if math.isfinite(loss) else loss
         return loss_sum
 
+    def _weights_are_finite(self) -> bool:
+        weights = self.model.params.data
+        return math.isfinite(np.vdot(weights, weights))
+
+    def _unsound(self) -> RunError:
+        return RunError(f"the weights after step {self.step} are not finite numbers: lower --optim.lr", agreed=True)
+
+    def check_weights(self) -> None:
+        """Look whether the weights are sound on every rank: others must never be saved.
+
+        Raises
+        ------
+        RunError
+            One of them is not a finite number.
+        """
+        if not all(self.comm.allgather(self._weights_are_finite())):
+            raise self._unsound()
+
     def check_replicas(self) -> None:
         """Compare the ranks' parameters, every bit of them.
 
@@ -252,6 +284,7 @@ class TrainStep:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "strategy": self.strategy.state_dict(),
+            "guard": self.guard.state_dict() if self.comm.rank == 0 else {},
         }
 
     def load_state_dict(self, state: Mapping[str, State], step: int) -> None:
@@ -279,7 +312,38 @@ class TrainStep:
             self.optimizer.load_state_dict(optimizer)
         if "strategy" in parts:
             self.strategy.load_state_dict(state.get("strategy", {}))
+        if "guard" in parts:
+            self.guard.load_state_dict(self.comm.on_rank_0(lambda: dict(state["guard"])))
         self.step = step
+
+    def rejoin(self) -> None:
+        """Go on after the communicator has shrunk, where the strategy is `replicated`; collective.
+
+        When a rank dies, one of the others may have finished the step and another not yet: whoever is further gives its
+        state to the rest. If more ranks die meanwhile, every state is as it was, or as it shall be.
+        """
+        steps = self.comm.allgather(self.step)
+        source, last = steps.index(max(steps)), max(steps)
+        if min(steps) < last:
+            state: dict[str, State] = {}
+            if self.comm.rank == source:
+                with self._alone():
+                    state = self.state_dict()
+            state = self.comm.allgather(state)[source]
+            if self.step < last:
+                with self._alone():
+                    self.load_state_dict(state, last)
+        self.strategy.rejoin(self.comm)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let this replica, which has all of the state, speak for itself."""
+        comm, self.comm = self.comm, SerialComm()
+        self.strategy.rejoin(self.comm)
+        try:
+            yield
+        finally:
+            self.comm = comm
 
     def close(self) -> None:
         """End what runs beside the steps."""
