@@ -18,6 +18,7 @@ from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.program import run
 from dist_llm.training.begin import Continued, Fresh, FromWeights
 from dist_llm.training.run import Run
+from dist_llm.training.what_next import what_next
 
 
 def main(argv: list[str], comm: Comm) -> int:
@@ -45,6 +46,10 @@ def main(argv: list[str], comm: Comm) -> int:
             beginning = FromWeights.plan_from(wishes, arguments.init_from.expanduser())
         else:
             beginning = Fresh.plan(wishes)
+        if beginning.config.parallel.recover and comm.size > 1 and not comm.survives:
+            raise UserError(
+                "--parallel.recover=true needs Open MPI, told to let ranks survive: mpirun --with-ft ulfm ..."
+            )
         batch_size = beginning.config.train.batch_size
         if comm.size > batch_size:
             raise UserError(
@@ -56,9 +61,9 @@ def main(argv: list[str], comm: Comm) -> int:
     with Run(comm.on_rank_0(plan), comm) as training:
         if comm.rank == 0:
             print(training.report, flush=True)
-        evaluation = training.train()
-    if comm.rank == 0:
-        print(training.what_next(evaluation is not None), flush=True)
+        training.train()
+    if comm.rank == 0:  # which may be another process than before
+        print(what_next(training), flush=True)
     return 0
 
 

@@ -1,15 +1,15 @@
 """A training run: how it begins, goes on and ends, and what it leaves in its folder.
 
 A run holds a `TrainStep` and a folder. Between the steps it evaluates, writes checkpoints, compares the replicas, shows
-how far it is, and looks whether somebody has asked it to stop.
+how far it is, and looks whether somebody has asked it to stop. How far that has come is its `Position`: if ranks die,
+those that are left agree on it, and do again what was interrupted (`recovery`).
 """
 
 import contextlib
+import dataclasses
 import functools
 import math
-import os
 import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ import psutil
 from dist_llm.config import Config
 from dist_llm.data.loader import Loader, validation_windows
 from dist_llm.data.preparation import Data
-from dist_llm.errors import RunError, UserError
-from dist_llm.inference.evaluation import Evaluation, evaluate
+from dist_llm.errors import RankLostError, RunError, UserError
+from dist_llm.inference.evaluation import Evaluation, StoppedError
 from dist_llm.inference.generation import prompt_tokens
 from dist_llm.interop.huggingface import model_files
 from dist_llm.model.llama import count_parameters
@@ -28,18 +28,19 @@ from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import place
 from dist_llm.parallel.registry import STRATEGIES
-from dist_llm.text import printable
 from dist_llm.training.begin import Continued, Fresh, FromWeights, Opened
 from dist_llm.training.broadcast_tokens import broadcast_tokens
 from dist_llm.training.checkpoint import list_checkpoints, val_loss
-from dist_llm.training.checkpoint_writer import CheckpointWriter
-from dist_llm.training.loss_curve import LossCurve
-from dist_llm.training.metrics import MetricsLog, evaluations_since_best
+from dist_llm.training.metrics import evaluations_since_best
+from dist_llm.training.position import Position
 from dist_llm.training.progress import Progress
-from dist_llm.training.sample import known_prompt, write_sample
+from dist_llm.training.recovery import recover
+from dist_llm.training.run_dir import locked
+from dist_llm.training.run_files import RunFiles
 from dist_llm.training.startup_report import startup_report
 from dist_llm.training.step import StepResult, TrainStep
 from dist_llm.training.stop import StopRequest
+from dist_llm.training.validation import Validation
 
 
 class Run:
@@ -54,8 +55,15 @@ class Run:
     ----------
     config : Config
     train_step : TrainStep
+    data : Data
     folder : Path
-        Exists on rank 0; the other ranks never touch it.
+        Exists where rank 0 is; the other ranks never touch it.
+    position : Position
+    progress : Progress
+    origin, began_with : int
+        This rank's number, and the number of ranks, at the beginning.
+    alive : list of int
+        The ranks that are left, by those numbers.
     report : str
         Description of the run, shown before its first step.
     """
@@ -72,9 +80,10 @@ class Run:
         self.config = config = comm.on_rank_0(lambda: _fitted(config, self.data))
         loader = comm.on_every_rank(lambda: Loader.of(self.data.train, config))
         self.train_step = TrainStep(config, loader, comm)
+        comm.watchdog.timeout_s = config.parallel.timeout_s
 
         with contextlib.ExitStack() as held:
-            held.callback(self.train_step.close)
+            held.callback(lambda: self.train_step.close())
             nothing = Opened(Path(), {}, 0)
             opened = comm.on_every_rank(
                 lambda: (
@@ -84,13 +93,15 @@ class Run:
             self.folder, step, has_state = comm.on_rank_0(lambda: (opened.folder, opened.step, bool(opened.state)))
             if has_state:
                 self.train_step.load_state_dict(opened.state, step)
-            self._writer = CheckpointWriter(self.folder, config.train.keep_checkpoints) if comm.rank == 0 else None
-            if self._writer:
-                held.callback(self._writer.close)
             self._held = held.pop_all()
-        self.best_val_loss = comm.on_rank_0(lambda: min(map(val_loss, list_checkpoints(self.folder)), default=math.inf))
-        self._loss_curve = LossCurve(self.folder)
-        self._since_best = comm.on_rank_0(lambda: evaluations_since_best(self.folder, step))
+        self.position = self.position_in_folder(step)
+        self.origin, self.began_with, self.alive = comm.rank, comm.size, list(range(comm.size))
+        self._stop = StopRequest()
+        self._held.callback(self._stop.close)
+        self._validation = Validation(config, self.data, comm, self._stop, self.folder)
+        self._files: RunFiles | None = None  # on rank 0
+        self.progress = Progress(step, config.train.max_steps, shown=False)
+        self.open_files()
         self.report = startup_report(config, self.train_step.model, self.data, self.shards, comm, placement, received)
         self.report += f"\nrun      {self.folder}"
         if isinstance(beginning, FromWeights):
@@ -102,6 +113,7 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._close_files()
         self._held.close()
 
     def train(self) -> Evaluation | None:
@@ -112,58 +124,96 @@ class Run:
         Returns
         -------
         Evaluation or None
-            Evaluation of the finished run; None if a signal stopped it before.
+            Evaluation of the finished run, over the whole validation split; None if a signal stopped it before.
 
         Raises
         ------
         RunError
-            The loss is no longer finite, or the replicas have come apart.
+            The loss is no longer finite, the replicas have come apart, or too many ranks have died.
         UserError
             A file of the run cannot be written.
         """
-        step, train, root = self.train_step, self.config.train, self.comm.rank == 0
-        stop = StopRequest()
-        metrics = MetricsLog(self.folder, step.step, self.config.log.tensorboard) if root else None
-        progress = Progress(step.step, train.max_steps, shown=root)
-        evaluation: Evaluation | None = None
         try:
-            step.check_replicas()
-            last = False
-            while not last:
-                start = time.perf_counter()
-                # Without its folder the run stops, and the checkpoint that it would leave tells why.
-                stopping = stop.received or (metrics is not None and metrics.is_in_vain)
-                result = step(stopping, sync=self._are_replicas_used_after(step.step + 1))
-                record = self._record(result, time.perf_counter() - start)
-                progress.step(result.step, result.loss, result.lr, record["tokens_per_s"])
-                evaluation, at_end = None, step.step == train.max_steps
-                if at_end or (_due(step.step, train.eval_interval) and not result.stopped):
-                    evaluation = self._evaluate(record, progress)
-                last = at_end or result.stopped or self.out_of_patience
-                if metrics and (last or evaluation or _due(step.step, self.config.log.interval)):
-                    metrics.write(record)
-                if last or _due(step.step, self.config.parallel.check_interval):
-                    step.check_replicas()
-                best = evaluation is not None and evaluation.loss < self.best_val_loss
-                if last or best or _due(step.step, train.checkpoint_interval):
-                    self._checkpoint(evaluation, last)
-                if last or evaluation:
-                    self.comm.on_rank_0(lambda: self._draw_loss_curve(progress))
-            self.comm.on_rank_0(self._writer.finish if self._writer else lambda: None)
+            while not self._go_on():
+                pass
         except RunError as error:
             hint = self._resume_hint() if error.agreed else ""
             raise RunError(f"{error}{hint}", agreed=error.agreed) from error
-        finally:
-            progress.close()
-            stop.close()
-            if metrics:
-                metrics.close()
-        return evaluation
+        return self.position.evaluation
 
-    @property
-    def out_of_patience(self) -> bool:
-        """Whether as many evaluations as ``patience`` allows have not improved the validation loss."""
-        return 0 < self.config.train.patience <= self._since_best
+    def _go_on(self) -> bool:
+        """Take a step, or settle what is due after it, with the ranks that are left; return whether that was the end."""
+        try:
+            if self.position.settled:
+                self._take_step()
+            else:
+                self._settle()
+        except Exception as error:
+            # What calls returned while a rank was dying need not be right, and may have led to any error.
+            lost = isinstance(error, RankLostError) or (self.config.parallel.recover and self.comm.has_lost())
+            if not (self.config.parallel.recover and self.comm.survives and lost):
+                raise
+            recover(self)
+        return self.position.ended
+
+    def _take_step(self) -> None:
+        step = self.train_step
+        if step.step == 0 and not step.strategy.replicated and self.config.parallel.recover:
+            self._checkpoint(last=False)  # there must always be one to go back to
+        with self.comm.watchdog.phase("step"):
+            start = time.perf_counter()
+            # Without its folder the run stops, and the checkpoint that it would leave tells why.
+            stop = self._stop.received or (self._files is not None and self._files.metrics.is_in_vain)
+            result = step(stop, sync=self._are_replicas_used_after(step.step + 1))
+            seconds = time.perf_counter() - start
+        self.position = dataclasses.replace(
+            self.position, step=step.step, result=result, seconds=seconds, settled=False
+        )
+
+    def _settle(self) -> None:
+        """Do what is due after a step; if a rank dies meanwhile, all of it is done again."""
+        step, train, position = self.train_step, self.config.train, self.position
+        result = position.result
+        assert result is not None
+        record = self._record(result, position.seconds)
+        self.progress.step(result.step, result.loss, result.lr, record["tokens_per_s"])
+        at_end, stopped = step.step == train.max_steps, result.stopped
+        evaluates = at_end or (_due(step.step, train.eval_interval) and not stopped)
+        saves = at_end or stopped or _due(step.step, train.checkpoint_interval)
+        if saves or _due(step.step, self.config.parallel.check_interval):
+            step.check_replicas()
+        if saves or evaluates:
+            step.check_weights()
+        if saves:  # before an evaluation, which may take longer than there is time
+            self._checkpoint(last=at_end or stopped)
+        best, since = position.best_val_loss, position.since_best
+        evaluation, final = None, None
+        if evaluates:
+            try:
+                evaluation = self._validation.on_part(step.model, step.step, self.progress, record)
+                best, since = (evaluation.loss, 0) if evaluation.loss < best else (best, since + 1)
+                if at_end or 0 < train.patience <= since:
+                    final = self._validation.on_all(step.model, step.step, self.progress, record, evaluation)
+            except StoppedError:
+                stopped = True
+        last = stopped or final is not None
+        if last and not saves:
+            step.check_replicas()
+        if not saves and (last or (evaluation and since == 0)):
+            self._checkpoint(last)
+            saves = True
+        if self._files and evaluation and saves:
+            self._files.checkpoints.record_val_loss(step.step, evaluation.loss)
+        if self._files and (last or evaluation or position.losses or _due(step.step, self.config.log.interval)):
+            self._files.metrics.write(record)
+        if last or evaluation:
+            self.comm.on_rank_0(self._draw_loss_curve)
+        if last:
+            self.comm.on_rank_0(self._finish)
+        self.comm.agree()
+        self.position = dataclasses.replace(
+            position, best_val_loss=best, since_best=since, settled=True, evaluation=final, ended=last, losses=[]
+        )
 
     def _are_replicas_used_after(self, step: int) -> bool:
         """Whether an evaluation, a checkpoint or a comparison follows a step, so that all ranks must be in sync."""
@@ -182,45 +232,26 @@ class Run:
             "rss_bytes": result.rss_bytes,
             "tokens_per_s": self.train_step.tokens_per_step / seconds,
         }
+        if result.left_out:
+            # JSON has no word for what is not a number.
+            record |= {key: None for key in ("loss", "grad_norm") if not math.isfinite(record[key])} | {
+                "left_out": True
+            }
         if self.comm.size > 1:
             record |= {"comm_exposed_s": result.comm_exposed_s, "comm_bytes": result.comm_bytes}
         if result.comm_hidden is not None:
             record["comm_hidden"] = result.comm_hidden
+        if self.position.losses:
+            record["lost"] = self.position.losses
         return record
 
-    def _evaluate(self, record: dict[str, Any], progress: Progress) -> Evaluation:
-        start = time.perf_counter()
-        model, (tokenizer, _, val) = self.train_step.model, self.data
-        evaluation = evaluate(model, val, tokenizer, self.comm, self.config.train.micro_batch_size)
-        self._since_best = 0 if evaluation.loss < self.best_val_loss else self._since_best + 1
-        record["val_loss"] = evaluation.loss
-        record["val_perplexity"] = evaluation.perplexity
-        record["val_bits_per_byte"] = evaluation.bits_per_byte
-        record["val_seconds"] = time.perf_counter() - start
-        step = self.train_step.step
-        progress.say(
-            f"step {step}: validation loss {evaluation.loss:.4f} nats per token, "
-            f"perplexity {evaluation.perplexity:.2f}, {evaluation.bits_per_byte:.4f} bits per byte"
-        )
-        sample = self.comm.on_rank_0(lambda: write_sample(self.config, model, tokenizer, val, step, self.folder))
-        if sample:
-            progress.say("  | " + printable(sample).replace("\n", "\n  | "))
-        return evaluation
-
-    def _draw_loss_curve(self, progress: Progress) -> None:
-        try:
-            self._loss_curve.draw()
-        except Exception as error:  # whatever is wrong with matplotlib here, a picture is not worth a run
-            progress.say(f"no loss.png: {type(error).__name__}: {error}")
-
-    def _checkpoint(self, evaluation: Evaluation | None, last: bool) -> None:
-        if evaluation is not None:
-            self.best_val_loss = min(self.best_val_loss, evaluation.loss)
+    def _checkpoint(self, last: bool) -> None:
+        """Begin to write a checkpoint of this step; the run ends with it, or not."""
         step = self.train_step.step
         info = {
             "step": step,
             "tokens": step * self.train_step.tokens_per_step,
-            "val_loss": None if evaluation is None else evaluation.loss,
+            "val_loss": None,
             "seed": self.config.train.seed,
             "shards": str(self.shards),
             "train_tokens": self.data.train.fingerprint,
@@ -228,8 +259,8 @@ class Run:
         state = self.train_step.state_dict()
 
         def write() -> None:
-            assert self._writer is not None
-            self._writer.write(state, info, self._model_files, last)
+            assert self._files is not None
+            self._files.checkpoints.write(state, info, self._model_files, last)
 
         self.comm.on_rank_0(write)
 
@@ -238,32 +269,53 @@ class Run:
         """What makes a checkpoint a model of Hugging Face's; the same in all of a run."""
         return model_files(self.config.model, self.config.vocab_size, self.data.tokenizer)
 
+    def open_files(self) -> None:
+        """Let rank 0, and no other, hold the files that the run writes to, from its position on; collective."""
+        done = self.position.step - (not self.position.settled)
+
+        def hold() -> None:
+            if self.comm.rank > 0:
+                self._close_files()
+            elif self._files:
+                self._files.rewind(done)
+            else:
+                if self.comm.size < self.began_with:  # the rank that held the folder has just died
+                    self._held.enter_context(locked(self.folder, wait_s=10))
+                self.progress = Progress(self.position.step, self.config.train.max_steps, shown=True)
+                self._files = RunFiles(self.folder, self.config, done)
+
+        self.comm.on_every_rank(hold)
+
+    def _close_files(self) -> None:
+        self.progress.close()
+        if self._files:
+            self._files.close()
+        self._files = None
+
+    def _draw_loss_curve(self) -> None:
+        assert self._files is not None
+        self._files.draw_loss_curve(self.progress.say)
+
+    def _finish(self) -> None:
+        assert self._files is not None
+        self._files.checkpoints.finish()
+
+    def position_in_folder(self, step: int) -> Position:
+        """Return the position after a step of which there is a checkpoint, or at the beginning; collective."""
+
+        def look() -> Position:
+            best = min(map(val_loss, list_checkpoints(self.folder)), default=math.inf)
+            return Position(step, best, evaluations_since_best(self.folder, step))
+
+        return self.comm.on_rank_0(look)
+
     def _resume_hint(self) -> str:
         """Return how to go back to the last checkpoint, if there is one."""
-        if self._writer:
-            self._writer.wait()
+        if self._files:
+            self._files.checkpoints.wait()
         if not self.comm.on_rank_0(lambda: list_checkpoints(self.folder)):
             return ""
         return f"; --resume {shlex.quote(str(self.folder))} goes back to the last checkpoint"
-
-    def what_next(self, finished: bool) -> str:
-        """Return the commands with which a user goes on, after the end of `train`."""
-        folder = shlex.quote(str(self.folder))
-        step, max_steps = self.train_step.step, self.config.train.max_steps
-        if finished:
-            python = f"{_program('python')} -m dist_llm"
-            end = "finished"
-            if step < max_steps:
-                end = f"stopped early at step {step} of {max_steps}: {self._since_best} evaluations in a row no better"
-            prompt = known_prompt(self.data.tokenizer, self.data.val)
-            return (
-                f"{end}; best validation loss {self.best_val_loss:.4f}. The run is in {folder}. Train on a text of "
-                f"your own, or let this model write:\n  {python}.train --data.path=FILE-OR-FOLDER\n"
-                f"  {python}.generate {folder}" + f" --prompt {shlex.quote(prompt)}" * bool(prompt)
-            )
-        launcher = f"{_program('mpirun')} -n {self.comm.size} " if self.comm.size > 1 else ""
-        command = f"{launcher}{_program('python')} -m dist_llm.train --resume {folder}"
-        return f"stopped after step {step} of {max_steps}, checkpoint written; continue with\n  {command}"
 
 
 def _fitted(config: Config, data: Data) -> Config:
@@ -284,12 +336,3 @@ def _fitted(config: Config, data: Data) -> Config:
 
 def _due(step: int, interval: int) -> bool:
     return interval > 0 and step % interval == 0
-
-
-def _program(name: str) -> str:
-    """Return how to call a program of this Python's environment: by its path, unless the environment is activated."""
-    beside = Path(sys.prefix) / "bin" / name
-    if sys.prefix in (sys.base_prefix, os.environ.get("VIRTUAL_ENV")) or not beside.exists():
-        return name
-    here = Path.cwd()
-    return shlex.quote(str(beside.relative_to(here) if beside.is_relative_to(here) else beside))

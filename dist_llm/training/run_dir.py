@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import itertools
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,10 +113,15 @@ def next_numbered(kind: str) -> Path:
 
 
 @contextlib.contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
+def locked(run_dir: Path, wait_s: float = 0.0) -> Iterator[None]:
     """Hold a run, so that no other process can continue it at the same time; a process that dies lets go of it.
 
     What such a process has left half written is removed.
+
+    Parameters
+    ----------
+    wait_s : float
+        How long to wait for a process that is dying.
 
     Raises
     ------
@@ -124,7 +130,7 @@ def locked(run_dir: Path) -> Iterator[None]:
     """
     descriptor = os.open(run_dir / LOCK, os.O_CREAT | os.O_RDWR, 0o666)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(descriptor, time.monotonic() + wait_s)
         for folder in (run_dir, run_dir / "samples", run_dir / CHECKPOINTS, *list_checkpoints(run_dir)):
             remove_litter(folder, held=True)
         yield
@@ -132,6 +138,22 @@ def locked(run_dir: Path) -> Iterator[None]:
         raise UserError(f"another process is training the run {run_dir}: wait for its end, or end it") from None
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, deadline_s: float) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline_s:
+                raise
+        time.sleep(0.02)
+
+
+def may_write(run_dir: Path) -> bool:
+    """Whether this process sees the folder of a run, and may write to it."""
+    return (run_dir / CONFIG).is_file() and os.access(run_dir, os.W_OK | os.X_OK)
 
 
 def read_config(run_dir: Path) -> Config:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dist_llm.inference.evaluation import Evaluation
-from dist_llm.training import run as run_module
+from dist_llm.training import validation
 from dist_llm.training.metrics import evaluations_since_best, read_metrics
 
 LOSSES = {2: 5.0, 4: 4.0, 6: 4.5, 8: 3.0, 10: 3.5, 12: 3.0, 14: 3.2, 16: 1.0}
@@ -21,7 +21,7 @@ def given_losses(monkeypatch):
         loss = LOSSES[next(steps)]
         return Evaluation(loss, 1.0, 1.0, 1)
 
-    monkeypatch.setattr(run_module, "evaluate", evaluate)
+    monkeypatch.setattr(validation, "evaluate", evaluate)
 
 
 def test_it_stops_after_so_many_evaluations_that_are_no_better(train, tmp_path, given_losses):
