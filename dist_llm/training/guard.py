@@ -1,8 +1,8 @@
 """Which steps are not taken: a guard against single bad batches, and against a run that has gone wrong.
 
 A loss or gradient that is not a finite number would spoil every weight for good. A loss far above those before, a
-spike, often comes from a damaged text, and may cost a long run thousands of steps (Chowdhery et al. 2022, arXiv 2204.02311,
-section 5.1, skipped such batches). Either step is left out, and how often that may happen is limited.
+spike, often comes from a damaged text, and may cost a long run thousands of steps (Chowdhery et al. 2022, arXiv
+2204.02311, section 5.1, skipped such batches). Either step is left out, and how often that may happen is limited.
 """
 
 import math

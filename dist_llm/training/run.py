@@ -142,7 +142,7 @@ class Run:
         return self.position.evaluation
 
     def _go_on(self) -> bool:
-        """Take a step, or settle what is due after it, with the ranks that are left; return whether that was the end."""
+        """Take a step or settle what is due after it, with the ranks that are left; return whether it was the end."""
         try:
             if self.position.settled:
                 self._take_step()
