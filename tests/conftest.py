@@ -153,13 +153,19 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Job]]:
     """``start(n, "-m", "dist_llm.train", ...)`` starts Python on n ranks in tmp_path; n = 0 is without MPI."""
     jobs: list[Job] = []
 
-    def start(ranks: int, *arguments: object, wrapper: Sequence[str] = (), **changes: str) -> Job:
+    def start(
+        ranks: int,
+        *arguments: object,
+        wrapper: Sequence[str] = (),
+        launcher_options: Sequence[str] = (),
+        **changes: str,
+    ) -> Job:
         command = [sys.executable, *map(str, arguments)]
         if ranks:
             launcher = choose_launcher()
             if not launcher.words:
                 pytest.fail("mpirun is missing: ./launch/setup.sh installs it, -m 'not mpirun' leaves these tests out")
-            command = [*launcher.command(ranks, 1), *command]
+            command = [*launcher.command(ranks, 1), *launcher_options, *command]
         jobs.append(Job([*wrapper, *command], tmp_path, environment(**changes)))
         return jobs[-1]
 

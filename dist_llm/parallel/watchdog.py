@@ -75,8 +75,8 @@ class Watchdog:
         self._longest_s: dict[str, float] = {}
         self._lived_s = 0.0
         self._closed = threading.Event()
-        # Whoever watches over this rank asks for its stack so.
-        faulthandler.register(signal.SIGUSR2, file=2)
+        # Whoever watches over this rank ends it so: it prints its stack, and then the signal does what it always does.
+        faulthandler.register(signal.SIGUSR2, file=2, chain=True)
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
 
@@ -128,7 +128,7 @@ class Watchdog:
         elif self._bad_s > (STOPPED_S if state == "stopped" else SILENT_S):
             what = "is stopped" if state == "stopped" else "does not answer"
             self._say(f"{name} {what}, for {self._bad_s:.0f} s now: killing it; it was in")
-            for number in (signal.SIGUSR2, signal.SIGCONT):  # it prints its stack when it is woken
+            for number in (signal.SIGUSR2, signal.SIGCONT):  # it wakes up to print its stack and die
                 _send(pid, number)
             time.sleep(2 * LOOK_S)
             _send(pid, signal.SIGKILL)

@@ -281,7 +281,7 @@ class Run:
             else:
                 if self.comm.size < self.began_with:  # the rank that held the folder has just died
                     self._held.enter_context(locked(self.folder, wait_s=10))
-                self.progress = Progress(self.position.step, self.config.train.max_steps, shown=True)
+                self.progress = Progress(done, self.config.train.max_steps, shown=True)
                 self._files = RunFiles(self.folder, self.config, done)
 
         self.comm.on_every_rank(hold)
