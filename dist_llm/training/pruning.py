@@ -1,10 +1,10 @@
 """Which of a run's checkpoints stay."""
 
-import contextlib
+import math
 from pathlib import Path
 
 from dist_llm.atomic import remove_folder
-from dist_llm.training.checkpoint import STATE, list_checkpoints, set_aside, step_of, val_loss
+from dist_llm.training.checkpoint import DamagedCheckpointError, list_checkpoints, read_state, set_aside, step_of
 
 
 def prune_checkpoints(run_dir: Path, keep: int) -> None:
@@ -16,13 +16,21 @@ def prune_checkpoints(run_dir: Path, keep: int) -> None:
         The disk does not let one of them be removed, or read, and then none is removed: it might be the best.
     """
     folders = list_checkpoints(run_dir)
-    for folder in folders:
-        with contextlib.suppress(FileNotFoundError):
-            (folder / STATE).read_bytes()
-    kept = {*folders[-keep:], min(reversed(folders), key=val_loss, default=None)}
+    kept = {*folders[-keep:], min(reversed(folders), key=_val_loss, default=None)}
     for folder in folders:
         if folder not in kept:
             remove_folder(folder)
+
+
+def _val_loss(folder: Path) -> float:
+    """Return what `val_loss` does, but for a file that cannot be read now and may say something else later."""
+    try:
+        loss = read_state(folder).get("val_loss")
+    except DamagedCheckpointError as error:
+        if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
+            raise error.__cause__ from None
+        return math.inf
+    return math.inf if loss is None or math.isnan(loss) else loss
 
 
 def set_aside_later_checkpoints(run_dir: Path, step: int) -> None:
