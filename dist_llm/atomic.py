@@ -1,7 +1,8 @@
 """Files and folders that are whole or absent, whenever the machine stops.
 
 Each is written under a temporary name beside its own, reaches the disk, and is renamed. After an error or an interrupt
-nothing is left of it. Whether one is still what was written, its checksum tells.
+nothing is left of it. Whether one is still what was written, its checksum tells. A link that lies where the temporary
+file or folder goes is removed, and never followed.
 """
 
 import contextlib
@@ -10,6 +11,8 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from dist_llm.regular_file import open_regular
 
 
 def fsync(path: Path) -> None:
@@ -32,6 +35,8 @@ def whole_file(path: Path, writer: str = "") -> Iterator[Path]:
     """
     temporary = _temporary(path, writer)
     try:
+        remove(temporary)
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
         yield temporary
         fsync(temporary)
         os.replace(temporary, path)
@@ -48,7 +53,7 @@ def whole_folder(path: Path, writer: str = "") -> Iterator[Path]:
     """
     temporary = _temporary(path, writer)
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove(temporary)
         temporary.mkdir(parents=True)
         yield temporary
         for written in (*temporary.iterdir(), temporary):
@@ -64,6 +69,14 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(path.rename(_temporary(path, "")))
 
 
+def remove(path: Path) -> None:
+    """Remove what is there, if anything is: a file, a folder with all that is in it, or a link, but not its target."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a small file, in place of an older one if there is one."""
     with whole_file(path) as temporary:
@@ -77,7 +90,7 @@ def write_text(path: Path, text: str) -> None:
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
