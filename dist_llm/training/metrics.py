@@ -1,15 +1,20 @@
 """``metrics.jsonl``: one JSON object per line, in the order of the steps."""
 
-import contextlib
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
-from dist_llm.atomic import write_text
+from dist_llm.atomic import whole_file
+from dist_llm.errors import UserError
+from dist_llm.regular_file import open_regular
 from dist_llm.training.event_files import EventFiles
 
 FILE = "metrics.jsonl"
+LONGEST_LINE = 1 << 20  # bytes
+MOST_RECORDS = 1 << 21  # a record takes half a kilobyte of memory
+NUMBERS = ("tokens", "loss", "lr", "grad_norm", "tokens_per_s", "val_loss", "val_seconds")
 
 
 class MetricsLog:
@@ -28,8 +33,10 @@ class MetricsLog:
     def __init__(self, run_dir: Path, step: int, event_files: bool = False) -> None:
         path = run_dir / FILE
         kept = [record for record in read_metrics(run_dir) if record["step"] <= step]
-        write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
-        self._file = path.open("a", encoding="utf-8")
+        with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(record) + "\n" for record in kept)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._file = open(descriptor, "a", encoding="utf-8")  # noqa: SIM115
         self._events = EventFiles(run_dir, step) if event_files else None
 
     def write(self, record: dict[str, Any]) -> None:
@@ -49,16 +56,51 @@ class MetricsLog:
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """Return the records of a run; none if there is no file. A line that a crash has damaged is left out."""
+    """Return the records of a run; none if there is no file. A line that a crash has damaged is left out.
+
+    Raises
+    ------
+    UserError
+        It is no regular file, or has lines that no run has written.
+    """
+    path = run_dir / FILE
+    records = []
     try:
-        lines = (run_dir / FILE).read_text(encoding="utf-8", errors="replace").split("\n")
+        with open_regular(path) as file:
+            number = 0
+            while line := file.readline(LONGEST_LINE):
+                number += 1
+                if (record := _record(path, number, line)) is not None:
+                    records.append(record)
+                if len(records) > MOST_RECORDS or len(line) == LONGEST_LINE:
+                    raise _other_contents(path, number, "there is too much of it")
     except FileNotFoundError:
         return []
-    records = []
-    for line in lines:
-        with contextlib.suppress(json.JSONDecodeError):
-            records.append(json.loads(line))
-    return [record for record in records if isinstance(record, dict) and "step" in record]
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    return records
+
+
+def _record(path: Path, number: int, line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line.decode(errors="replace"))
+    except RecursionError as error:
+        raise _other_contents(path, number, "it is nested too deeply") from error
+    except ValueError:  # a number of thousands of digits, or no JSON
+        return None
+    if not isinstance(record, dict) or "step" not in record:
+        return None
+    step = record["step"]
+    if not isinstance(step, int) or isinstance(step, bool) or step < 0:
+        raise _other_contents(path, number, "step is not a number of steps")
+    for name in NUMBERS:
+        if isinstance(value := record.get(name, 0), bool) or not isinstance(value, int | float):
+            raise _other_contents(path, number, f"{name} is not a number")
+    return record
+
+
+def _other_contents(path: Path, number: int, what: str) -> UserError:
+    return UserError(f"{path} has other contents than a run writes (line {number}: {what}): delete the line")
 
 
 def evaluations_since_best(run_dir: Path, step: int) -> int:
