@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dist_llm.atomic import write_text
 from dist_llm.config import SECTIONS, Config
 from dist_llm.data.preparation import Data, prepare
 from dist_llm.data.sources import full_path
@@ -24,17 +23,18 @@ from dist_llm.parallel.cores import usable_cores
 from dist_llm.parallel.strategy import State
 from dist_llm.settings import Settings
 from dist_llm.text import is_file, load_tokenizer, save_tokenizer
-from dist_llm.training.checkpoint import find_checkpoint, load_checkpoint, read_state, set_aside_later_checkpoints
+from dist_llm.training.checkpoint import find_checkpoint, load_checkpoint, set_aside_later_checkpoints
+from dist_llm.training.checkpoint_state import read_state
 from dist_llm.training.event_files import check_that_event_files_can_be_written
 from dist_llm.training.load_run import load, shape_of, shards_of_run
 from dist_llm.training.metrics import evaluations_since_best
 from dist_llm.training.run_dir import (
-    CONFIG,
     check_run_dir_is_free,
+    config_of,
     create_run_dir,
     locked,
-    read_config,
     run_dir_of,
+    write_config,
 )
 
 # What a resumed run may not change: it would no longer be the same run. (The text may move, but not change: its tokens
@@ -90,7 +90,7 @@ class Fresh:
         """Create the run folder."""
         folder = create_run_dir(config.train.run_dir)
         with locked(folder):
-            write_text(folder / CONFIG, config.to_toml())
+            write_config(folder, config)
             save_tokenizer(data.tokenizer, folder)
             yield Opened(folder, {}, 0)
 
@@ -159,7 +159,7 @@ class Continued:
             There is no such run, it is finished, or the configuration is not that of the same run.
         """
         checkpoint = find_checkpoint(run)
-        saved = read_config(run_dir_of(checkpoint))
+        saved = config_of(checkpoint)
         config = _checked(settings.apply_to(saved))
         for name in FIXED:
             was, now = _value(saved, name), _value(config, name)
@@ -201,12 +201,12 @@ class Continued:
             if load_tokenizer(folder).fingerprint != data.tokenizer.fingerprint:
                 raise UserError(f"{shards} was made with another tokenizer than {folder}")
             parts, state = load_checkpoint(self.checkpoint, config.model)
-            if state["train_tokens"] != data.train.fingerprint:
+            if state.get("train_tokens") != data.train.fingerprint:
                 raise UserError(
                     f"the text has changed since {self.checkpoint}: its training tokens in {shards} are others"
                 )
             set_aside_later_checkpoints(folder, state["step"])
-            write_text(folder / CONFIG, config.to_toml())
+            write_config(folder, config)
             yield Opened(folder, parts, state["step"])
 
 
