@@ -32,8 +32,10 @@ def continued_folder(path: Path) -> Iterator[Path]:
         The folder cannot be written, or is there already.
     """
     partial = partial_path(path)
+    if partial.is_symlink():  # what is old in the folder is deleted, and this would be another one
+        partial.unlink()
     partial.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(partial / LOCK, os.O_CREAT | os.O_RDWR, 0o666)
+    descriptor = os.open(partial / LOCK, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
