@@ -174,6 +174,20 @@ def _shape(there: Mapping[str, Any]) -> dict[str, Any]:
     return shape
 
 
+def open_weights(folder: Path, config: ModelConfig) -> Weights:
+    """Return the weights of a folder, which are read when they are asked for.
+
+    Raises
+    ------
+    UserError
+        They are damaged, or not as large as config.json describes.
+    """
+    tied = ("lm_head.weight",) if config.tie_embeddings else ()
+    weights = Weights(folder, lambda name: name.endswith((*NOT_PARAMETERS, *tied)))
+    check_size(weights, config, folder / CONFIG)
+    return weights
+
+
 def load_model(folder: Path, config: ModelConfig) -> Llama:
     """Return the model of a folder, with its weights.
 
@@ -187,9 +201,7 @@ def load_model(folder: Path, config: ModelConfig) -> Llama:
     UserError
         The weights are damaged, or not those that config.json describes.
     """
-    tied = ("lm_head.weight",) if config.tie_embeddings else ()
-    weights = Weights(folder, lambda name: name.endswith((*NOT_PARAMETERS, *tied)))
-    check_size(weights, config, folder / CONFIG)
+    weights = open_weights(folder, config)
     assert config.vocab_size is not None
     model = Llama(config, config.vocab_size)
     try:

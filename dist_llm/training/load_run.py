@@ -11,13 +11,12 @@ from dist_llm.data.preparation import open_data, prepare
 from dist_llm.errors import UserError
 from dist_llm.inference.language_model import LanguageModel
 from dist_llm.interop import huggingface
-from dist_llm.interop.weights import check_size
 from dist_llm.model.llama import Llama
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.cores import usable_cores
 from dist_llm.text import TOKENIZER, TOKENIZER_CONFIG, Tokenizer, load_tokenizer
 from dist_llm.training.broadcast_tokens import first_of_host
-from dist_llm.training.checkpoint import find_checkpoint, is_checkpoint, load_weights, open_tensors
+from dist_llm.training.checkpoint import find_checkpoint, is_checkpoint, load_weights
 from dist_llm.training.checkpoint_state import read_state
 from dist_llm.training.run_dir import CONFIG, config_of, run_dir_of
 
@@ -102,7 +101,6 @@ def load(source: str | Path, which: str = "best") -> LanguageModel:
         return LanguageModel(huggingface.load_model(folder, config.model), tokenizer, config)
     checkpoint = find_checkpoint(folder, which)
     config, tokenizer = config_of(checkpoint), tokenizer_of(checkpoint)
-    check_size(open_tensors(checkpoint), config.model, run_dir_of(checkpoint) / CONFIG)
     config.with_vocabulary(tokenizer.vocab_size)
     model = Llama(config.model, config.vocab_size)
     state = load_weights(checkpoint, model)
@@ -138,7 +136,9 @@ def shape_of(source: Path) -> tuple[ModelConfig, Path]:
         As `load`.
     """
     if is_foreign(source):
-        return huggingface.read_config(source, huggingface.LONGEST_SEQ_LEN), source / TOKENIZER
+        shape = huggingface.read_config(source, huggingface.LONGEST_SEQ_LEN)
+        huggingface.open_weights(source, shape)
+        return shape, source / TOKENIZER
     checkpoint = find_checkpoint(source, "best")
     tokenizer_of(checkpoint)
     return config_of(checkpoint).model, run_dir_of(checkpoint) / TOKENIZER

@@ -14,8 +14,9 @@ from dist_llm.atomic import write_bytes
 from dist_llm.config import SECTIONS, Config, ModelConfig
 from dist_llm.errors import UserError
 from dist_llm.interop import huggingface
+from dist_llm.interop.weights import check_size
 from dist_llm.settings import parse_toml, read_configuration
-from dist_llm.training.checkpoint import is_checkpoint
+from dist_llm.training.checkpoint import is_checkpoint, open_tensors
 from dist_llm.training.checkpoint_state import read_state
 
 CONFIG = "config.toml"
@@ -124,7 +125,7 @@ def config_of(checkpoint: Path) -> Config:
     Raises
     ------
     UserError
-        It is truncated or altered, or that of another run.
+        It is truncated or altered, or that of another run, or describes another model than the checkpoint's.
     """
     run_dir = run_dir_of(checkpoint)
     path, content = run_dir / CONFIG, _content(run_dir)
@@ -144,6 +145,7 @@ def config_of(checkpoint: Path) -> Config:
             raise UserError(f"{path} says {name}={now}, and {checkpoint} was trained with {was}: correct the file")
     if config.model.vocab_size is None:
         raise UserError(f"{path} does not say model.vocab_size: it is no longer the configuration of a run")
+    check_size(open_tensors(checkpoint), config.model, path)
     return config
 
 
