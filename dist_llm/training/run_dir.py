@@ -129,7 +129,6 @@ def config_of(checkpoint: Path) -> Config:
     """
     run_dir = run_dir_of(checkpoint)
     path, content = run_dir / CONFIG, _content(run_dir)
-    config = _parsed(path, content)
     first, _, rest = content.partition(b"\n")
     # Older versions wrote no checksum; at least, the first and the last section are there.
     is_older = content.startswith(b"[model]\n") and b"\n[log]\n" in content and content.endswith(b"\n")
@@ -138,6 +137,7 @@ def config_of(checkpoint: Path) -> Config:
             f"{path} is not as it was written, but truncated or edited: options such as --train.max_steps=600 change "
             "settings; if the edit is yours, delete the first line"
         )
+    config = _parsed(path, content)
     for name, was in _recorded(checkpoint).items():
         section, key = name.split(".")
         now = getattr(_comparable(config.model) if section == "model" else config.train, key)
@@ -156,7 +156,11 @@ def _content(run_dir: Path) -> bytes:
 
 
 def _parsed(path: Path, content: bytes) -> Config:
-    return Config().replace(parse_toml(path, content)).validated()
+    document = parse_toml(path, content)
+    try:
+        return Config().replace(document).validated()
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def _checksum_line(text: bytes) -> bytes:
