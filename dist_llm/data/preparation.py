@@ -252,10 +252,10 @@ def _read_meta(folder: Path) -> dict[str, Any]:
     path = folder / "meta.json"
     try:
         meta: dict[str, Any] = read_json(path)
-        version, tokens = meta["version"], meta["tokens"]
-        # What is used of it: a wrong one is an error here rather than later.
-        used = tokens["train"], tokens["val"], meta["tokenizer"], meta.get("completions", False)
-        damaged = [type(value) for value in used] != [int, int, str, bool]
+        version, damaged = meta["version"], False
+        if version in READABLE:  # what is used of it: a wrong one is an error here rather than later
+            used = meta["tokens"]["train"], meta["tokens"]["val"], meta["tokenizer"], meta.get("completions", False)
+            damaged = [type(value) for value in used] != [int, int, str, bool]
     except FileNotFoundError as error:
         raise UserError(
             f"{folder} holds no prepared shards (no meta.json): name one that does, or a new one"

@@ -169,6 +169,8 @@ def _shape(there: Mapping[str, Any]) -> dict[str, Any]:
         "rope_theta": rope.get("rope_theta", there.get("rope_theta", 10000.0)),
         "init_std": there.get("initializer_range", 0.02),
     }
+    if shape["vocab_size"] is None:
+        raise ValueError("vocab_size is null")
     if rope_type == "llama3":
         shape |= {field: rope[key] for key, field in ROPE_SCALING.items()}
     return shape
