@@ -81,7 +81,7 @@ def make_kinds(folder: Path) -> list[Kind]:
         shard,
         shard.signed(lambda: sign_shard(shards / "train-00000.bin")),
         Kind("meta.json of shards", shards / "meta.json", lambda: data_content(shards)),
-        Kind("metrics.jsonl", run / "metrics.jsonl", lambda: metrics_content(run), guarded=False),
+        Kind("metrics.jsonl", run / "metrics.jsonl", partial(metrics_content, run, read_metrics(run))),
         Kind("theirs: config.json", theirs / "config.json", lambda: foreign_content(theirs), guarded=False),
         Kind("theirs: model.safetensors", theirs / "model.safetensors", lambda: foreign_content(theirs), guarded=False),
         Kind("theirs: index.json", split / "model.safetensors.index.json", lambda: foreign_content(split)),
@@ -232,6 +232,7 @@ def data_content(folder: Path) -> Any:
     return data.tokenizer.fingerprint, [ids.tobytes() for ids in tokens], data.train.n_bytes, data.val.n_bytes
 
 
-def metrics_content(run: Path) -> Any:
-    """Return what a resumed run takes from the metrics."""
-    return [json.dumps(record) for record in read_metrics(run)], evaluations_since_best(run, 8)
+def metrics_content(run: Path, written: list[dict[str, Any]]) -> Any:
+    """Whether all that a resumed run takes from the metrics was written; damaged lines are left out."""
+    evaluations_since_best(run, 8)
+    return all(record in written for record in read_metrics(run))

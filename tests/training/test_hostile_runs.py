@@ -145,6 +145,31 @@ def test_metrics_that_are_no_file_or_of_other_types(a_run):
         read_metrics(a_run)
 
 
+def test_a_damaged_line_of_the_metrics_is_left_out(a_run):
+    path, written = a_run / "metrics.jsonl", read_metrics(a_run)
+    content = path.read_bytes()
+    assert [record["step"] for record in written] == list(range(1, 9))
+    assert all(json.loads(line)["crc32"] for line in content.splitlines())
+    for i in range(len(content)):
+        path.write_bytes(content[:i] + bytes([content[i] ^ 1]) + content[i + 1 :])
+        assert 6 <= len(found := read_metrics(a_run)) <= 8
+        assert all(record in written for record in found)
+    for i in range(len(content)):
+        path.write_bytes(content[:i])
+        assert all(record in written for record in read_metrics(a_run))
+
+
+def test_metrics_of_older_versions_have_no_checksums(a_run):
+    path, written = a_run / "metrics.jsonl", read_metrics(a_run)
+    path.write_text("".join(json.dumps(record) + "\n" for record in written))
+    assert read_metrics(a_run) == written
+    log = MetricsLog(a_run, 5)
+    log.write({"step": 6, "loss": 1.5})
+    log.close()
+    assert read_metrics(a_run) == [*written[:5], {"step": 6, "loss": 1.5}]
+    assert path.read_bytes().count(b'"crc32"') == 6
+
+
 def test_nothing_is_written_through_links(a_run, tmp_path):
     precious = tmp_path / "precious"
     precious.write_text("precious")
