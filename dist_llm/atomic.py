@@ -1,8 +1,9 @@
 """Files and folders that are whole or absent, whenever the machine stops.
 
 Each is written under a temporary name beside its own, reaches the disk, and is renamed. After an error or an interrupt
-nothing is left of it; after a kill there is, under a name that says whose it was, until `remove_litter`. Whether one is
-still what was written, its checksum tells.
+nothing is left of it; after a kill there is, under a name that says whose it was, until `remove_litter`. A link that
+lies where the temporary file or folder goes is removed, and never followed. Whether a file is still what was written,
+its checksum tells.
 """
 
 import contextlib
@@ -14,6 +15,8 @@ import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+
+from dist_llm.regular_file import open_regular
 
 HOST = socket.gethostname()
 NUMBERS = itertools.count()
@@ -33,6 +36,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Give a path to write a file to, which then replaces `path`."""
     temporary = _temporary(path)
     try:
+        remove(temporary)
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
         yield temporary
         fsync(temporary)
         os.replace(temporary, path)
@@ -48,6 +53,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     temporary = _temporary(path)
     try:
         make_folder(path.parent)
+        remove(temporary)
         temporary.mkdir()
         yield temporary
         for written in (*temporary.iterdir(), temporary):
@@ -99,6 +105,14 @@ def is_temporary(path: Path) -> bool:
     return path.name.startswith(".") and path.suffix == ".tmp"
 
 
+def remove(path: Path) -> None:
+    """Remove what is there, if anything is: a file, a folder with all that is in it, or a link, but not its target."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a small file, in place of an older one if there is one."""
     with whole_file(path) as temporary:
@@ -123,7 +137,8 @@ class AppendedFile:
 
     def __init__(self, path: Path, size: int) -> None:
         self.path, self._size = path, size
-        self._file = path.open("ab", buffering=0)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        self._file = open(descriptor, "ab", buffering=0)  # noqa: SIM115
         self._file.truncate(size)
         self._unwritten = bytearray()
 
@@ -163,7 +178,7 @@ class AppendedFile:
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -109,7 +109,7 @@ def whole_number(least: int) -> Callable[[str], int]:
     """Return a parser of whole numbers from `least` on: a type for `add_argument`."""
 
     def parse(text: str) -> int:
-        if not text.isdigit() or int(text) < least:
+        if not text.isdecimal() or int(text) < least:
             raise argparse.ArgumentTypeError(f"takes a whole number from {least} on, not {text!r}")
         return int(text)
 

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 2000  # characters of a message
+
 
 class ReportedError(Exception):
     """Ends the program with its message on stderr.
@@ -23,7 +25,7 @@ class ReportedError(Exception):
     status: int
 
     def __init__(self, message: str, agreed: bool = False) -> None:
-        super().__init__(message)
+        super().__init__(_one_line(message))
         self.agreed = agreed
 
 
@@ -45,6 +47,13 @@ class RankLostError(Exception):
 
 class FailedElsewhereError(Exception):
     """Another rank failed in what all ranks did together, and tells the user; this one ends too, without a word."""
+
+
+def _one_line(message: str) -> str:
+    """Return a message that a terminal shows as a line: names in it may come from files, with anything in them."""
+    if len(message) > LONGEST:
+        message = f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in message)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

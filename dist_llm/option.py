@@ -75,6 +75,8 @@ def _check_text(name: str, value: str, f: dataclasses.Field[Any]) -> None:
         value.encode()
     except UnicodeEncodeError:
         raise UserError(f"{name} is not valid UTF-8: {value!r}") from None
+    if "\0" in value:
+        raise UserError(f"{name} holds a zero character, which no name or text may: leave it out")
     choices = f.metadata["choices"]
     is_path = f.metadata["or_path"] and ("/" in value or value.endswith(".json"))
     if choices and value not in choices and not is_path:

@@ -9,6 +9,7 @@ from typing import Any
 
 from dist_llm.config import Config
 from dist_llm.errors import UserError
+from dist_llm.regular_file import CONFIG_BYTES, read_bytes
 
 SHIPPED = resources.files("dist_llm") / "configs"
 
@@ -52,11 +53,34 @@ def read_toml(path: Path) -> dict[str, Any]:
     UserError
         The file is missing or is not TOML.
     """
+    return parse_toml(path, read_configuration(path))
+
+
+def read_configuration(path: Path) -> bytes:
+    """Return the content of a configuration.
+
+    Raises
+    ------
+    UserError
+        The file is missing, or none that can be read.
+    """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return read_bytes(path, CONFIG_BYTES)
     except OSError as error:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+
+
+def parse_toml(path: Path, content: bytes) -> dict[str, Any]:
+    """Return the content of a TOML file as ``{section: {key: value}}``.
+
+    Raises
+    ------
+    UserError
+        It is not TOML.
+    """
+    try:
+        return tomllib.loads(content.decode())
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, of whole numbers with thousands of digits
         raise UserError(f"{path} is not valid TOML: {error}") from error
 
 

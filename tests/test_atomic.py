@@ -155,6 +155,37 @@ def test_a_folder_is_removed_under_another_name(tmp_path, monkeypatch):
     assert not there
 
 
+@pytest.mark.parametrize("leftover", ["link", "dangling link", "file", "folder", "link to a folder"])
+def test_nothing_is_written_through_what_lies_in_the_way(tmp_path, monkeypatch, leftover):
+    (tmp_path / "elsewhere").mkdir()
+    target = tmp_path / "elsewhere" / "precious"
+    target.write_text("precious")
+    monkeypatch.setattr(atomic, "_temporary", lambda path: path.with_name(f".{path.name}.tmp"))  # names known before
+    for name in (".a.txt.tmp", ".f.tmp"):
+        if leftover == "file":
+            (tmp_path / name).write_text("half")
+        elif leftover == "folder":
+            (tmp_path / name / "deep").mkdir(parents=True)
+        else:
+            to = {"link": target, "dangling link": tmp_path / "nowhere", "link to a folder": tmp_path / "elsewhere"}
+            (tmp_path / name).symlink_to(to[leftover])
+    write_text(tmp_path / "a.txt", "new")
+    with whole_folder(tmp_path / "f") as temporary:
+        (temporary / "x").write_text("x")
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert names(tmp_path) == ["a.txt", "elsewhere", "f"]
+    assert names(tmp_path / "elsewhere") == ["precious"]
+    assert target.read_text() == "precious"
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "a.txt").symlink_to("target")
+    write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "target").read_text() == "old"
+    assert not (tmp_path / "a.txt").is_symlink()
+
+
 def test_of_a_piece_that_cannot_be_written_nothing_is_left_and_it_comes_first(tmp_path):
     """The limit of a file's size is a disk that is full in the middle of a piece."""
     path = tmp_path / "log"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dist_llm.errors import UserError
+from dist_llm.regular_file import open_regular
 
 BLOCK_BYTES = 1 << 20
 PACKED_BYTES = 1 << 14  # read of a zstd file at once: a byte of it may stand for thousands
@@ -92,8 +93,10 @@ def unpacked(path: Path, read: Callable[[int], object] = lambda n: None, member:
         Its content is of another format than its name says, or of one that is not text.
     UserError
         It is damaged, or packed by zstd and there is no package to unpack it.
+    OSError
+        It cannot be read, or is a FIFO or a device.
     """
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         unpack: Callable[[BinaryIO, Path], Iterator[bytes]]
         if member:
             unpack = partial(_unzip, member)

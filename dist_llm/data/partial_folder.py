@@ -35,8 +35,10 @@ def continued_folder(path: Path) -> Iterator[Path]:
     partial = partial_path(path)
     make_folder(path.parent)
     _remove_ownerless(path.parent, partial)
+    if partial.is_symlink():  # what is old in the folder is deleted, and this would be another one
+        partial.unlink()
     partial.mkdir(exist_ok=True)
-    descriptor = os.open(partial / LOCK, os.O_CREAT | os.O_RDWR, 0o666)
+    descriptor = os.open(partial / LOCK, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
         if not _lock(descriptor):
             with whole_folder(path) as private:

@@ -30,6 +30,7 @@ from dist_llm.data.spool import SPOOL_FILES, Documents, Spool, checksums
 from dist_llm.data.vocabulary import find_tokenizer
 from dist_llm.data.workers import Workers
 from dist_llm.errors import UserError
+from dist_llm.regular_file import read_json
 from dist_llm.text import Tokenizer, is_file, load_tokenizer
 
 # Raised when equal settings come to mean other tokens; folders of an older version are then no longer found.
@@ -125,11 +126,13 @@ def open_data(folder: Path, verify: bool = False) -> Data:
     """
     meta = _read_meta(folder)
     tokenizer = load_tokenizer(folder)
-    train, val = TokenShards(folder, "train"), TokenShards(folder, "val")
+    train, val = (TokenShards(folder, split, tokenizer.vocab_size) for split in ("train", "val"))
     parts = [("train", train), ("val", val)]
     if meta.get("completions", False):
-        marks = {split: TokenShards(folder, f"{COUNTED}-{split}") for split in ("train", "val")}
+        marks = {split: TokenShards(folder, f"{COUNTED}-{split}", 2) for split in ("train", "val")}
         parts += list(marks.items())
+    elif any(folder.glob(f"{COUNTED}-*")):
+        raise UserError(f"{folder / 'meta.json'} is damaged: delete the folder and prepare it again")
     for name, shards in parts:
         if shards.tokenizer_fingerprint != tokenizer.fingerprint:
             raise UserError(
@@ -228,7 +231,7 @@ def _write(
 def _spooled(folder: Path, key: str, corpus: Corpus, progress: bool, say: Say) -> str:
     """Write the documents of a corpus down in a folder, unless that was done before; return what describes them."""
     try:
-        done = json.loads((folder / SPOOLED).read_bytes())
+        done = read_json(folder / SPOOLED)
         if done["key"] == key and done["checksums"] == checksums(folder):
             say(f"going on with what an interrupted preparation has left in {folder}")
             return str(done["description"])
@@ -247,20 +250,24 @@ def _spooled(folder: Path, key: str, corpus: Corpus, progress: bool, say: Say) -
 def _read_meta(folder: Path) -> dict[str, Any]:
     path = folder / "meta.json"
     try:
-        meta: dict[str, Any] = json.loads(path.read_bytes())
-        if meta["version"] not in READABLE:
-            raise UserError(
-                f"{folder} has format {meta['version']}, and this dist_llm reads 1 and {VERSION}: "
-                "delete the folder and prepare it again"
-            )
-        # What is used of it; a missing one is a KeyError here rather than later.
-        meta["tokenizer"], meta["tokens"]["train"], meta["tokens"]["val"]
+        meta: dict[str, Any] = read_json(path)
+        version, damaged = meta["version"], False
+        if version in READABLE:  # what is used of it: a wrong one is an error here rather than later
+            used = meta["tokens"]["train"], meta["tokens"]["val"], meta["tokenizer"], meta.get("completions", False)
+            damaged = [type(value) for value in used] != [int, int, str, bool]
     except FileNotFoundError as error:
         raise UserError(
             f"{folder} holds no prepared shards (no meta.json): name one that does, or a new one"
         ) from error
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror}): name another folder") from error
-    except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is damaged: delete the folder and prepare it again") from error
+    except (KeyError, TypeError, AttributeError, ValueError):
+        damaged, version = True, VERSION
+    if version not in READABLE:
+        raise UserError(
+            f"{folder} has format {version}, and this dist_llm reads 1 and {VERSION}: "
+            "delete the folder and prepare it again"
+        )
+    if damaged:
+        raise UserError(f"{path} is damaged: delete the folder and prepare it again")
     return meta

@@ -12,8 +12,10 @@ many ranks there are, and only the pages that are read. A shard is
 """
 
 import hashlib
+import os
 import struct
 from bisect import bisect_right
+from io import BufferedReader
 from itertools import accumulate
 from pathlib import Path
 
@@ -21,12 +23,14 @@ import numpy as np
 
 from dist_llm.atomic import whole_file
 from dist_llm.errors import UserError
+from dist_llm.regular_file import open_regular
 from dist_llm.text import Tokenizer
 
 MAGIC = b"DISTLLM\x00"
 VERSION = 1
 FIELDS = struct.Struct("<8sIIQQ32s")
 HEADER_BYTES = 128
+DIGEST_BYTES = hashlib.sha256().digest_size
 DTYPES: dict[int, np.dtype] = {1: np.dtype("u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4")}
 
 
@@ -75,6 +79,8 @@ class TokenShards:
         Holds the shards.
     split : str
         ``"train"`` or ``"val"``.
+    n_ids : int, optional
+        How many tokens there are to the tokenizer, or what marks may be: `verify` finds those that do not exist.
 
     Attributes
     ----------
@@ -91,7 +97,8 @@ class TokenShards:
         A shard is missing, cut short, damaged or of another format.
     """
 
-    def __init__(self, folder: Path, split: str) -> None:
+    def __init__(self, folder: Path, split: str, n_ids: int | None = None) -> None:
+        self._n_ids = n_ids
         self._paths = sorted(folder.glob(f"{split}-*.bin"))
         if not self._paths:
             raise UserError(f"there are no {split} shards in {folder}: delete the folder and prepare it again")
@@ -138,7 +145,7 @@ class TokenShards:
         return tokens
 
     def verify(self) -> None:
-        """Compare every shard with its checksum, which reads all of it.
+        """Compare every shard with its checksum, which reads all of it, and its tokens with those that there are.
 
         Raises
         ------
@@ -148,11 +155,22 @@ class TokenShards:
         for path, tokens, digest in zip(self._paths, self._shards, self._digests, strict=True):
             if _digest_of_file(path, tokens) != digest:
                 raise _damaged(path, "its checksum is wrong")
+            if self._n_ids is not None and len(tokens) and (largest := int(tokens.max())) >= self._n_ids:
+                raise _damaged(path, f"it holds the token {largest}, and the last one is {self._n_ids - 1}")
 
 
 def _open_shard(path: Path) -> tuple[np.ndarray, int, str, bytes]:
-    with open(path, "rb") as file:
-        header = file.read(HEADER_BYTES)
+    try:
+        with open_regular(path) as file:
+            return _mapped(path, file)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _damaged(path, str(error.strerror)) from error
+
+
+def _mapped(path: Path, file: BufferedReader) -> tuple[np.ndarray, int, str, bytes]:
+    header = file.read(HEADER_BYTES)
     if len(header) < HEADER_BYTES:
         raise _damaged(path, "cut short")
     magic, version, itemsize, n_tokens, n_bytes, fingerprint = FIELDS.unpack_from(header)
@@ -162,16 +180,18 @@ def _open_shard(path: Path) -> tuple[np.ndarray, int, str, bytes]:
         raise _damaged(path, f"format {version}, and this dist_llm reads {VERSION}")
     if itemsize not in DTYPES:
         raise _damaged(path, f"{itemsize} bytes per token")
-    expected = HEADER_BYTES + n_tokens * itemsize
-    if path.stat().st_size != expected:
-        raise _damaged(path, f"{path.stat().st_size:,} bytes long instead of {expected:,}")
-    tokens = np.memmap(path, DTYPES[itemsize], mode="r", offset=HEADER_BYTES, shape=(n_tokens,))
-    digest = header[FIELDS.size : FIELDS.size + hashlib.sha256().digest_size]
+    digest, zeros = header[FIELDS.size : FIELDS.size + DIGEST_BYTES], header[FIELDS.size + DIGEST_BYTES :]
+    if any(zeros):
+        raise _damaged(path, "its header has changed")
+    expected, size = HEADER_BYTES + n_tokens * itemsize, os.fstat(file.fileno()).st_size
+    if size != expected:
+        raise _damaged(path, f"{size:,} bytes long instead of {expected:,}")
+    tokens = np.memmap(file, DTYPES[itemsize], mode="r", offset=HEADER_BYTES, shape=(n_tokens,))
     return tokens, n_bytes, fingerprint.hex(), digest
 
 
 def _digest_of_file(path: Path, tokens: np.ndarray) -> bytes:
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return _digest(file.read(FIELDS.size), tokens)
 
 

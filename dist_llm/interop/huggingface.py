@@ -15,8 +15,9 @@ from safetensors.numpy import save_file
 from dist_llm.config import Config, ModelConfig
 from dist_llm.errors import UserError
 from dist_llm.interop.weights import FILE as WEIGHTS
-from dist_llm.interop.weights import Weights
-from dist_llm.model.llama import Llama, count_parameters
+from dist_llm.interop.weights import Weights, check_size
+from dist_llm.model.llama import Llama
+from dist_llm.regular_file import read_json
 from dist_llm.text import TOKENIZER, TOKENIZER_CONFIG, Tokenizer, tokenizer_config
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -98,7 +99,7 @@ def config_json(config: ModelConfig, vocab_size: int, eot_id: int | None, dtype:
 
 def is_model(folder: Path) -> bool:
     """Whether a folder looks like a model of Hugging Face's."""
-    return (folder / CONFIG).is_file()
+    return (folder / CONFIG).exists()
 
 
 def read_config(folder: Path, longest_seq_len: int | None = None) -> ModelConfig:
@@ -116,7 +117,7 @@ def read_config(folder: Path, longest_seq_len: int | None = None) -> ModelConfig
     """
     path = folder / CONFIG
     try:
-        there = json.loads(path.read_bytes())
+        there = read_json(path)
         if not isinstance(there, dict):
             raise ValueError("it is no object")
         shape = _shape(there)
@@ -124,7 +125,7 @@ def read_config(folder: Path, longest_seq_len: int | None = None) -> ModelConfig
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except KeyError as error:
         raise UserError(f"{path} does not say {error.args[0]}") from error
-    except (UserError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (UserError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: {error}") from error
     if longest_seq_len is not None:
         shape["max_seq_len"] = min(shape["max_seq_len"], longest_seq_len)
@@ -137,6 +138,9 @@ def read_config(folder: Path, longest_seq_len: int | None = None) -> ModelConfig
 def _shape(there: Mapping[str, Any]) -> dict[str, Any]:
     """Return our fields for those of a config.json, with the defaults of transformers' LlamaConfig."""
     heads, dim = there["num_attention_heads"], there["hidden_size"]
+    for key in ("num_attention_heads", "hidden_size", "head_dim"):  # a text, multiplied, would be long
+        if not isinstance(there.get(key), int | None):
+            raise ValueError(f"{key} is not a whole number")
     rope = there.get("rope_parameters") or there.get("rope_scaling") or {}
     rope_type = rope.get("rope_type", rope.get("type", "default"))
     for key, there_is, is_supported in (
@@ -165,9 +169,25 @@ def _shape(there: Mapping[str, Any]) -> dict[str, Any]:
         "rope_theta": rope.get("rope_theta", there.get("rope_theta", 10000.0)),
         "init_std": there.get("initializer_range", 0.02),
     }
+    if shape["vocab_size"] is None:
+        raise ValueError("vocab_size is null")
     if rope_type == "llama3":
         shape |= {field: rope[key] for key, field in ROPE_SCALING.items()}
     return shape
+
+
+def open_weights(folder: Path, config: ModelConfig) -> Weights:
+    """Return the weights of a folder, which are read when they are asked for.
+
+    Raises
+    ------
+    UserError
+        They are damaged, or not as large as config.json describes.
+    """
+    tied = ("lm_head.weight",) if config.tie_embeddings else ()
+    weights = Weights(folder, lambda name: name.endswith((*NOT_PARAMETERS, *tied)))
+    check_size(weights, config, folder / CONFIG)
+    return weights
 
 
 def load_model(folder: Path, config: ModelConfig) -> Llama:
@@ -183,13 +203,8 @@ def load_model(folder: Path, config: ModelConfig) -> Llama:
     UserError
         The weights are damaged, or not those that config.json describes.
     """
-    tied = ("lm_head.weight",) if config.tie_embeddings else ()
-    weights = Weights(folder, lambda name: name.endswith((*NOT_PARAMETERS, *tied)))
+    weights = open_weights(folder, config)
     assert config.vocab_size is not None
-    # Before anything is allocated: a model is no larger than the files that it is in.
-    expected = count_parameters(config, config.vocab_size)
-    if (found := weights.size) != expected:
-        raise UserError(f"{folder}: {CONFIG} describes {expected:,} parameters, and the weights are {found:,}")
     model = Llama(config, config.vocab_size)
     try:
         model.load_state_dict(weights)

@@ -33,6 +33,11 @@ def count_parameters(config: ModelConfig, vocab_size: int) -> int:
     return embeddings + config.n_layers * (attention + feed_forward + 2 * config.dim) + config.dim
 
 
+def count_tensors(config: ModelConfig) -> int:
+    """Return how many tensors a model has: nine in each block, the embedding, the last norm, and a head of its own."""
+    return 9 * config.n_layers + (2 if config.tie_embeddings else 3)
+
+
 def half_split(state: Mapping[str, np.ndarray], config: ModelConfig) -> dict[str, np.ndarray]:
     """Return tensors by name with the rows of q_proj and k_proj in Hugging Face's order instead of ours."""
     return {name: _reordered(name, array, config, to_half_split) for name, array in state.items()}

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from dist_llm.config import OptimConfig
+from dist_llm.errors import UserError
 from dist_llm.model.params import ROLES, ParamStore
 from dist_llm.optim.sharding import Sharding, Unsharded
 
@@ -102,10 +103,32 @@ class AdamW:
         return state
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restore what `state_dict` returned, given on rank 0; collective."""
+        """Restore what `state_dict` returned, given on rank 0; collective.
+
+        Raises
+        ------
+        UserError
+            It is the state of another model, or of no optimizer.
+        """
+        if state:
+            self._check(state)
         steps = np.array(state.get("steps", [0]))
         self.sharding.bcast_(steps)
         self.steps = int(steps[0])
         for name, moment in (("m", self.m), ("v", self.v)):
             whole = np.concatenate([state[f"{name}.{p.name}"].ravel() for p in self._tensors]) if state else None
             self.sharding.scatter(whole, moment)
+
+    def _check(self, state: Mapping[str, np.ndarray]) -> None:
+        for moment in ("m", "v"):
+            for param in self._tensors:
+                array = state.get(name := f"{moment}.{param.name}")
+                if array is None or (array.shape, array.dtype) != (param.shape, self.m.dtype):
+                    is_ = "missing" if array is None else f"{array.dtype} {array.shape}"
+                    raise UserError(
+                        f"the optimizer's state is that of another model: {name} is {is_}, not {self.m.dtype} "
+                        f"{param.shape}"
+                    )
+        steps = np.asarray(state.get("steps", [0]))
+        if steps.shape != (1,) or steps.dtype.kind != "i" or steps[0] < 0:
+            raise UserError("the optimizer's state is damaged: its steps are not a number of steps")

@@ -1,6 +1,5 @@
 """Two reports side by side: before and after a change, or two machines."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import msgspec
 from dist_llm.config import Config
 from dist_llm.errors import UserError
 from dist_llm.measuring.tables import Row, Section
+from dist_llm.regular_file import read_json
 from dist_llm.scalability.analysis import PointResult
 from dist_llm.scalability.report import FORMAT, Comparable
 
@@ -25,10 +25,10 @@ def read_report(path: Path) -> Comparable:
     """
     file = path / "scaling.json" if path.is_dir() else path
     try:
-        report = json.loads(file.read_text(encoding="utf-8"))
+        report = read_json(file)
     except OSError as error:
         raise UserError(f"cannot read the report {file}: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UserError(f"{file} is not a scaling.json: it is no JSON") from error
     if not isinstance(report, dict) or report.get("format") != FORMAT:
         raise UserError(f"{file} is not a scaling.json of format {FORMAT}")

@@ -16,12 +16,22 @@ from typing import Any, Self
 import numpy as np
 import regex
 
+from dist_llm.errors import UserError
 from dist_llm.text.byte_level import PATTERNS, byte_level, byte_level_bpe, from_symbols, read_patterns, to_symbols
-from dist_llm.text.tokenizer import END_OF_TEXT, Tokenizer, added_tokens, read_merges, table_size
+from dist_llm.text.tokenizer import (
+    END_OF_TEXT,
+    Tokenizer,
+    added_tokens,
+    check_vocabulary,
+    read_merges,
+    table_size,
+)
 
 CACHED_PIECES = 1 << 17
 LONGEST_CACHED_PIECE = 64
 SHORT_PIECE = 32  # tokens, in which looking at every pair each time is the fastest
+MOST_BYTES = 1 << 25  # of all tokens together
+LEAST_S, S_PER_CHAR = 10, 2e-5  # what a pattern may take; those in use take a hundredth
 FOUND_AT_ONCE = 1 << 22  # characters; of a longer text the pieces would take too much memory together
 
 
@@ -179,12 +189,22 @@ class BPETokenizer(Tokenizer):
 
     @classmethod
     def of_merges(cls, merges: Sequence[tuple[int, int]], pattern: str = PATTERNS["gpt2"]) -> Self:
-        """Return the tokenizer whose ids 0 to 255 are the bytes, then what the merges make, last the end of a text."""
+        """Return the tokenizer whose ids 0 to 255 are the bytes, then what the merges make, last the end of a text.
+
+        Raises
+        ------
+        ValueError
+            A merge uses what does not exist, or the tokens are out of all proportion: each merge may double a token.
+        """
         tokens = [bytes([i]) for i in range(256)]
         known = set(tokens)
+        n_bytes = 0
         for left, right in merges:
             if not (0 <= left < len(tokens) and 0 <= right < len(tokens)):
                 raise ValueError(f"merge {(left, right)} uses a token that does not exist yet")
+            n_bytes += len(tokens[left]) + len(tokens[right])
+            if n_bytes > MOST_BYTES:
+                raise ValueError(f"its tokens have more than {MOST_BYTES:,} bytes together")
             if (token := tokens[left] + tokens[right]) not in known:  # two merges may make the same
                 known.add(token)
                 tokens.append(token)
@@ -200,6 +220,7 @@ class BPETokenizer(Tokenizer):
         special, added = added_tokens(data)
         names = {i: content for content, i in (special | added).items()}
         vocab: dict[str, int] = model["vocab"]
+        check_vocabulary(vocab)
         token_bytes = [b""] * table_size([*vocab.values(), *names])
         for symbols, i in vocab.items():
             if i not in names:
@@ -254,7 +275,7 @@ def _cut(text: str, patterns: Sequence["regex.Pattern[str]"]) -> Iterator[str]:
         yield text
         return
     end = 0
-    for match in patterns[0].finditer(text):
+    for match in _matches(patterns[0], text):
         if match.start() > end:
             yield from _cut(text[end : match.start()], patterns[1:])
         if match.group():
@@ -262,3 +283,13 @@ def _cut(text: str, patterns: Sequence["regex.Pattern[str]"]) -> Iterator[str]:
         end = match.end()
     if end < len(text):
         yield from _cut(text[end:], patterns[1:])
+
+
+def _matches(pattern: "regex.Pattern[str]", text: str) -> Iterator["regex.Match[str]"]:
+    """Yield where a pattern matches; one that comes in a file may take for ever, or all memory."""
+    try:
+        yield from pattern.finditer(text, timeout=LEAST_S + S_PER_CHAR * len(text))
+    except (TimeoutError, MemoryError) as error:
+        raise UserError(
+            f"the pattern {pattern.pattern[:80]!r}, by which this tokenizer cuts text, takes too long: use another one"
+        ) from error

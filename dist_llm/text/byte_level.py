@@ -29,6 +29,9 @@ PATTERNS = {
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 }
 
+LONGEST_PATTERN = 1 << 12  # characters
+CALLS = regex.compile(r"\(\?(?:R|&|P>|[+-]?\d)")  # what in a pattern calls a part of it, and takes a gigabyte
+
 
 def to_symbols(token: bytes) -> str:
     """Return a token's bytes as printable characters."""
@@ -97,6 +100,8 @@ def read_patterns(data: Mapping[str, Any]) -> list[str]:
     if not parts or parts[-1]["type"] != "ByteLevel":
         raise ValueError("its pre-tokenizer does not end with ByteLevel: it is no byte-level BPE")
     for pattern in patterns:
+        if len(pattern) > LONGEST_PATTERN or CALLS.search(pattern):
+            raise ValueError(f"the pattern {pattern[:80]!r} is too long, or calls itself: it is not supported")
         try:
             regex.compile(pattern)
         except regex.error as error:

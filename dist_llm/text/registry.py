@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from dist_llm.atomic import write_bytes, write_text
 from dist_llm.errors import UserError
+from dist_llm.regular_file import TOKENIZER_BYTES, read_json
 from dist_llm.text.bpe import BPETokenizer
 from dist_llm.text.bpe_training import train_merges
 from dist_llm.text.byte import ByteTokenizer
@@ -24,6 +26,8 @@ FORMAT_0_1 = "dist_llm tokenizer"  # how version 0.1 began its files
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 # What ends a text in GPT-2 and here, in Llama 3, in DeepSeek, and in Llama 2.
 ENDS_OF_TEXT = (END_OF_TEXT, "<|end_of_text|>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "</s>")
+
+LONGEST_COMPLAINT = 200  # characters
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {t.kind: t for t in (ByteTokenizer, CharTokenizer, BPETokenizer)}
 
@@ -68,8 +72,8 @@ def train_tokenizer(
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     """Write a tokenizer to a folder, as tokenizer.json and, saying what ends a text, tokenizer_config.json."""
-    (folder / TOKENIZER).write_bytes(tokenizer.to_json().encode("ascii"))
-    (folder / TOKENIZER_CONFIG).write_text(json.dumps(tokenizer_config(tokenizer), indent=2) + "\n", encoding="utf-8")
+    write_bytes(folder / TOKENIZER, tokenizer.to_json().encode("ascii"))
+    write_text(folder / TOKENIZER_CONFIG, json.dumps(tokenizer_config(tokenizer), indent=2) + "\n")
 
 
 def tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -99,21 +103,25 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     if path.is_dir():
         path = path / TOKENIZER
     data, config = _read_json(path), {}
-    if (beside := path.with_name(TOKENIZER_CONFIG)).is_file():
+    if (beside := path.with_name(TOKENIZER_CONFIG)).exists():
         config = _read_json(beside)
     end = config.get("eos_token") if isinstance(config, dict) else None
+    if isinstance(end, dict):
+        end = end.get("content")
+    if not isinstance(end, str | None):
+        raise UserError(f"the tokenizer {beside} is damaged (its eos_token is no text)")
     try:
-        return tokenizer_from_dict(data, end["content"] if isinstance(end, dict) else end)
+        return tokenizer_from_dict(data, end)
     except UserError as error:
         raise UserError(f"cannot use the tokenizer {path}: {error}") from error
 
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return read_json(path, TOKENIZER_BYTES)
     except OSError as error:
         raise UserError(f"cannot read the tokenizer {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"the tokenizer {path} is damaged (not JSON: {error})") from error
 
 
@@ -136,8 +144,9 @@ def tokenizer_from_dict(data: Any, end_of_text: str | None = None) -> Tokenizer:
         if "model" not in data:
             return _from_0_1(data)
         tokenizer, begin = _kind_of(data).from_dict(data), _begin(data)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-        raise UserError(f"its content is damaged or not supported ({type(error).__name__}: {error})") from error
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError) as error:
+        what = str(error)[:LONGEST_COMPLAINT]  # it may name a token of a megabyte
+        raise UserError(f"its content is damaged or not supported ({type(error).__name__}: {what})") from error
     if tokenizer.to_dict() != data:
         tokenizer.document = data
     ends = [end_of_text] if end_of_text is not None else ENDS_OF_TEXT

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from dist_llm.text.bpe import Merges, PieceCache
-from dist_llm.text.tokenizer import Tokenizer, added_tokens, read_merges, table_size
+from dist_llm.text.tokenizer import Tokenizer, added_tokens, check_vocabulary, read_merges, table_size
 
 SPACE = "\u2581"
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
@@ -77,6 +77,7 @@ class SentencePieceTokenizer(Tokenizer):
         if model.get("ignore_merges") or data["pre_tokenizer"]:
             raise ValueError("a BPE of characters with a pre-tokenizer or ignore_merges is not supported")
         special, added = added_tokens(data)
+        check_vocabulary(model["vocab"])
         vocab: dict[str, int] = model["vocab"] | special | added
         tokens = [""] * table_size(vocab.values())
         for token, i in vocab.items():

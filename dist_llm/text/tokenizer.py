@@ -20,6 +20,7 @@ import numpy as np
 from dist_llm.errors import UserError
 
 END_OF_TEXT = "<|endoftext|>"
+MOST_ADDED = 1 << 12  # added tokens: DeepSeek-V3 has 818
 
 
 def _surrogatepass_or_replace(error: UnicodeError) -> tuple[str | bytes, int]:
@@ -189,11 +190,23 @@ class Tokenizer(ABC):
 
 
 def added_tokens(data: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
-    """Return the ids of the special and of the other added tokens that a tokenizer.json names."""
+    """Return the ids of the special and of the other added tokens that a tokenizer.json names.
+
+    Raises
+    ------
+    ValueError
+        One is no token, or there are so many that each text would be searched for them for ever.
+    """
+    if len(data["added_tokens"]) > MOST_ADDED:
+        raise ValueError(f"{len(data['added_tokens'])} added tokens are more than {MOST_ADDED}")
     special: dict[str, int] = {}
     added: dict[str, int] = {}
     for token in data["added_tokens"]:
-        (special if token["special"] else added)[token["content"]] = int(token["id"])
+        content, i, is_special = token["content"], token["id"], token["special"]
+        if not (isinstance(content, str) and content and type(i) is int and isinstance(is_special, bool)):
+            raise ValueError(f"the added token {i} is damaged")
+        content.encode()  # half of a surrogate pair is no text
+        (special if is_special else added)[content] = i
     return special, added
 
 
@@ -203,12 +216,25 @@ def table_size(ids: Collection[int]) -> int:
     Raises
     ------
     ValueError
-        An id is out of all proportion: the table would take whatever memory a damaged file asks for.
+        An id is none, or out of all proportion: the table would take whatever memory a damaged file asks for.
     """
     size = 1 + max(ids)
     if size > 2 * len(ids):
         raise ValueError(f"an id is {size - 1}, and there are {len(ids)} tokens")
+    if any(type(i) is not int for i in ids) or min(ids) < 0:
+        raise ValueError("an id is not a whole number")
     return size
+
+
+def check_vocabulary(vocab: Mapping[str, int]) -> None:
+    """Check that no two tokens have the same id.
+
+    Raises
+    ------
+    ValueError
+    """
+    if len(set(vocab.values())) < len(vocab):
+        raise ValueError("two tokens have the same id")
 
 
 def read_merges(model: Mapping[str, Any], vocab: Mapping[str, int]) -> list[tuple[int, int]]:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dist_llm.atomic import write_text
 from dist_llm.config import SECTIONS, Config
 from dist_llm.data.preparation import Data, prepare
 from dist_llm.data.sources import full_path
@@ -24,23 +23,29 @@ from dist_llm.parallel.cores import usable_cores
 from dist_llm.parallel.strategy import State
 from dist_llm.settings import Settings
 from dist_llm.text import is_file, load_tokenizer, save_tokenizer
-from dist_llm.training.checkpoint import find_checkpoint, load_checkpoint, read_state
+from dist_llm.training.checkpoint import find_checkpoint, load_checkpoint
+from dist_llm.training.checkpoint_state import read_state
 from dist_llm.training.event_files import check_that_event_files_can_be_written
 from dist_llm.training.load_run import load, shape_of, shards_of_run
 from dist_llm.training.metrics import evaluations_since_best
 from dist_llm.training.pruning import set_aside_later_checkpoints
 from dist_llm.training.run_dir import (
-    CONFIG,
     check_run_dir_is_free,
+    config_of,
     created_run_dir,
     locked,
-    read_config,
     run_dir_of,
+    write_config,
 )
 
 # What a resumed run may not change: it would no longer be the same run. (The text may move, but not change: its tokens
 # are compared.)
 FIXED = (*(f"model.{key}" for key in SECTIONS["model"]), "train.seed", "train.batch_size", "train.run_dir")
+
+# What would take all memory before anything else could say so.
+MOST_LAYERS = 100_000
+LAYER_BYTES = 12_000  # of a layer, even without parameters
+MOST_TOKENS = 1 << 26  # in a step
 
 # What a model of given weights may be given otherwise.
 FREE_TO_CHANGE = ("max_seq_len", "dropout", "init_std")
@@ -90,7 +95,7 @@ class Fresh:
     def open(self, config: Config, data: Data, shards: Path) -> Iterator[Opened]:
         """Create the run folder."""
         with created_run_dir(config.train.run_dir) as folder:
-            write_text(folder / CONFIG, config.to_toml())
+            write_config(folder, config)
             save_tokenizer(data.tokenizer, folder)
             yield Opened(folder, {}, 0)
 
@@ -159,7 +164,7 @@ class Continued:
             There is no such run, it is finished, or the configuration is not that of the same run.
         """
         checkpoint = find_checkpoint(run)
-        saved = read_config(run_dir_of(checkpoint))
+        saved = config_of(checkpoint)
         config = _checked(settings.apply_to(saved))
         for name in FIXED:
             was, now = _value(saved, name), _value(config, name)
@@ -201,17 +206,18 @@ class Continued:
             if load_tokenizer(folder).fingerprint != data.tokenizer.fingerprint:
                 raise UserError(f"{shards} was made with another tokenizer than {folder}")
             parts, state = load_checkpoint(self.checkpoint, config.model)
-            if state["train_tokens"] != data.train.fingerprint:
+            if state.get("train_tokens") != data.train.fingerprint:
                 raise UserError(
                     f"the text has changed since {self.checkpoint}: its training tokens in {shards} are others"
                 )
             set_aside_later_checkpoints(folder, state["step"])
-            write_text(folder / CONFIG, config.to_toml())
+            write_config(folder, config)
             yield Opened(folder, parts, state["step"])
 
 
 def _checked(config: Config) -> Config:
     """Return the configuration, which can be had here, with paths that hold where the run may be resumed."""
+    _check_sizes(config)
     if config.log.tensorboard:
         check_that_event_files_can_be_written()
     named = {key: getattr(config.data, key) for key in ("shards", "tokenizer")}
@@ -223,6 +229,18 @@ def _checked(config: Config) -> Config:
     }
     run_dir = config.train.run_dir and str(Path(config.train.run_dir).expanduser())
     return config.replace({"data": data, "train": {"run_dir": run_dir}})
+
+
+def _check_sizes(config: Config) -> None:
+    model, batch_size = config.model, config.train.batch_size
+    if model.n_layers > MOST_LAYERS:
+        needed = model.n_layers * LAYER_BYTES / 1e9
+        raise UserError(f"{model.n_layers:,} layers, however small, take {needed:,.0f} GB: choose a smaller [model]")
+    if (tokens := batch_size * model.max_seq_len) > MOST_TOKENS:
+        raise UserError(
+            f"train.batch_size={batch_size} times model.max_seq_len={model.max_seq_len} are {tokens:,} tokens in a "
+            f"step, above {MOST_TOKENS:,}: lower one of them"
+        )
 
 
 def _prepare(config: Config) -> Path:

@@ -70,8 +70,16 @@ def _joined(files: list[Tokens]) -> Tokens:
 
 def first_of_host(comm: Comm) -> list[int]:
     """Return, for each rank, the first rank of its host; that one checks the shards of the host."""
-    hosts = comm.allgather(socket.gethostname())
+    hosts = comm.allgather((socket.gethostname(), _boot_id()))
     return [hosts.index(host) for host in hosts]
+
+
+def _boot_id() -> str:
+    """Return what tells this machine from another of the same name, on Linux: two may be called localhost."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    except OSError:
+        return ""
 
 
 def _send(shards: Tokens | None, report: tuple[int, str, int], comm: Comm) -> Tokens:

@@ -12,33 +12,30 @@ purpose, step), so the step is also the state of the random numbers and the posi
 writes; nothing is ever pickled.
 """
 
-import hashlib
 import json
 import math
-import shutil
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file
 
-from dist_llm.atomic import sha256, whole_folder, write_text
+from dist_llm.atomic import remove, sha256, whole_folder, write_text
 from dist_llm.config import ModelConfig
 from dist_llm.errors import UserError
+from dist_llm.interop.weights import TensorFile
 from dist_llm.model.llama import Llama, half_split
+from dist_llm.training.checkpoint_state import FORMAT, INTERLEAVED, STATE, DamagedCheckpointError, digest_of, read_state
 from dist_llm.training.tensor_file import write_tensors
 
-FORMAT = 2
-INTERLEAVED = 1  # the format in which q_proj and k_proj were in the order of memory
 CHECKPOINTS = "checkpoints"
-STATE = "state.json"
 SUFFIX = ".safetensors"
 RENAMED = {"reduction": "strategy"}  # as older versions called it
-
-
-class DamagedCheckpointError(UserError):
-    """A checkpoint whose files are not what was written."""
+MODEL = f"model{SUFFIX}"
+DTYPES = {MODEL: ("F32",)}  # of the tensors in a file; in the others:
+OTHER_DTYPES = ("F32", "F64", "I64")
+STEP = re.compile(r"step-[0-9]{1,15}")
 
 
 def save_checkpoint(
@@ -103,26 +100,6 @@ def record_val_loss(run_dir: Path, step: int, loss: float) -> None:
     write_text(folder / STATE, _with_digest(read_state(folder) | {"val_loss": loss}))
 
 
-def read_state(folder: Path) -> dict[str, Any]:
-    """Return the contents of a checkpoint's state.json.
-
-    Raises
-    ------
-    DamagedCheckpointError
-        It is missing, truncated or altered.
-    """
-    try:
-        document: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        written = document["sha256"].pop(STATE)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedCheckpointError(f"{folder} is damaged: {STATE} is missing or truncated") from error
-    if document.get("format") not in (INTERLEAVED, FORMAT):
-        raise DamagedCheckpointError(f"{folder}: format {document.get('format')}, this version reads 1 and {FORMAT}")
-    if written != _digest(document):
-        raise DamagedCheckpointError(f"{folder} is damaged: {STATE} was altered")
-    return document
-
-
 def verify_checkpoint(folder: Path) -> dict[str, Any]:
     """Compare a checkpoint's files with their checksums and return its state.
 
@@ -132,10 +109,14 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
         Naming the folder and the file.
     """
     state = read_state(folder)
-    for name, digest in ({f"model{SUFFIX}": None} | state["sha256"]).items():
-        if not (folder / name).is_file():
-            raise DamagedCheckpointError(f"{folder} is damaged: {name} is missing")
-        if sha256(folder / name) != digest:
+    for name, digest in ({MODEL: None} | state["sha256"]).items():
+        try:
+            found = sha256(folder / name)
+        except FileNotFoundError:
+            raise DamagedCheckpointError(f"{folder} is damaged: {name} is missing") from None
+        except OSError as error:
+            raise DamagedCheckpointError(f"{folder} is damaged: cannot read {name}: {error.strerror}") from error
+        if found != digest:
             raise DamagedCheckpointError(f"{folder} is damaged: {name} is truncated or altered")
     return state
 
@@ -164,10 +145,25 @@ def load_checkpoint(
     """
     state = verify_checkpoint(folder)
     names = [name.removesuffix(SUFFIX) for name in state["sha256"] if name.endswith(SUFFIX)]
-    parts = {RENAMED.get(n, n): load_file(folder / f"{n}{SUFFIX}") for n in names if only is None or n in only}
+    files = {RENAMED.get(n, n): open_tensors(folder, f"{n}{SUFFIX}") for n in names if only is None or n in only}
+    parts = {name: dict(file) for name, file in files.items()}
     if state["format"] == INTERLEAVED and "model" in parts:
         parts["model"] = half_split(parts["model"], config)
     return parts, state
+
+
+def open_tensors(folder: Path, name: str = MODEL) -> TensorFile:
+    """Open a file of a checkpoint's tensors, which are then read when they are asked for.
+
+    Raises
+    ------
+    DamagedCheckpointError
+        It is none, or its numbers are of a type that no checkpoint has.
+    """
+    try:
+        return TensorFile(folder / name, DTYPES.get(name, OTHER_DTYPES))
+    except UserError as error:
+        raise DamagedCheckpointError(str(error)) from error
 
 
 def load_weights(folder: Path, model: Llama) -> dict[str, Any]:
@@ -191,7 +187,7 @@ def load_weights(folder: Path, model: Llama) -> dict[str, Any]:
 def list_checkpoints(run_dir: Path) -> list[Path]:
     """Return the folders of a run's finished checkpoints, by their steps; others beside them are not looked at."""
     folders = (run_dir / CHECKPOINTS).glob("step-*")
-    return sorted((f for f in folders if f.name.removeprefix("step-").isdigit()), key=step_of)
+    return sorted((f for f in folders if STEP.fullmatch(f.name) and f.is_dir() and not f.is_symlink()), key=step_of)
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -241,15 +237,20 @@ def find_checkpoint(run: Path, which: str = "last") -> Path:
     chosen = folders[-1]
     try:
         if which == "best":
+            for folder in folders:  # one that cannot be read may be the best
+                read_state(folder)
             chosen = min(reversed(folders), key=val_loss)
         verify_checkpoint(chosen)
     except (DamagedCheckpointError, OSError) as error:
-        if not chosen.exists():  # the run goes on, and has removed it meanwhile
+        if not all(folder.exists() for folder in folders):  # the run goes on, and has removed one meanwhile
             return find_checkpoint(run, which)
         if isinstance(error, OSError):
             raise
-        good = next((f for f in reversed(folders) if _is_good(f)), None)
-        offer = f"the last good one is {good}: name it instead of {run}" if good else "no other checkpoint is good"
+        good = [folder for folder in folders if _is_good(folder)]
+        offer = "no other checkpoint is good"
+        if good:
+            other = min(reversed(good), key=val_loss) if which == "best" else good[-1]
+            offer = f"the {which} good one is {other}: name it instead of {run}"
         raise DamagedCheckpointError(f"{error}; {offer}") from error
     return chosen
 
@@ -257,7 +258,7 @@ def find_checkpoint(run: Path, which: str = "last") -> Path:
 def set_aside(folder: Path) -> None:
     """Rename a checkpoint to ``abandoned-...``, in place of an older one of its step: it is the user's to delete."""
     aside = folder.with_name(f"abandoned-{folder.name}")
-    shutil.rmtree(aside, ignore_errors=True)
+    remove(aside)
     folder.rename(aside)
 
 
@@ -281,9 +282,5 @@ def _is_good(folder: Path) -> bool:
 
 def _with_digest(document: dict[str, Any]) -> str:
     """Return the text of state.json, given all that is in it but its own checksum."""
-    digests = document["sha256"] | {STATE: _digest(document)}
+    digests = document["sha256"] | {STATE: digest_of(document)}
     return json.dumps(document | {"sha256": digests}, indent=1) + "\n"
-
-
-def _digest(document: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

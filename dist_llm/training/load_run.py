@@ -14,10 +14,11 @@ from dist_llm.interop import huggingface
 from dist_llm.model.llama import Llama
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.cores import usable_cores
-from dist_llm.text import TOKENIZER, load_tokenizer
+from dist_llm.text import TOKENIZER, TOKENIZER_CONFIG, Tokenizer, load_tokenizer
 from dist_llm.training.broadcast_tokens import first_of_host
-from dist_llm.training.checkpoint import DamagedCheckpointError, find_checkpoint, is_checkpoint, load_weights
-from dist_llm.training.run_dir import CONFIG, read_config, run_dir_of
+from dist_llm.training.checkpoint import find_checkpoint, is_checkpoint, load_weights
+from dist_llm.training.checkpoint_state import DamagedCheckpointError, read_state
+from dist_llm.training.run_dir import CONFIG, config_of, run_dir_of
 
 
 def shards_of_run(config: Config, state: Mapping[str, Any]) -> Path:
@@ -35,8 +36,9 @@ def shards_of_run(config: Config, state: Mapping[str, Any]) -> Path:
     UserError
         Neither the shards nor the text are there any more.
     """
-    folder = Path(state["shards"])
-    return folder if (folder / "meta.json").exists() else prepare(config.data, True, n_workers=usable_cores())
+    if "shards" in state and (Path(state["shards"]) / "meta.json").exists():
+        return Path(state["shards"])
+    return prepare(config.data, True, n_workers=usable_cores())
 
 
 def open_validation_text(model: LanguageModel, source: Path, shards: Path | None, comm: Comm) -> Tokens:
@@ -67,7 +69,7 @@ def open_validation_text(model: LanguageModel, source: Path, shards: Path | None
 
     def open_there() -> Tokens:
         tokenizer, train, val = open_data(folder, verify=checks)
-        if shards is None and train.fingerprint != model.state["train_tokens"]:
+        if shards is None and train.fingerprint != model.state.get("train_tokens"):
             raise UserError(f"the text has changed since {source}: the tokens in {folder} are others")
         if tokenizer.fingerprint != model.tokenizer.fingerprint:
             raise UserError(f"{folder} was made with another tokenizer than {source}")
@@ -94,18 +96,40 @@ def load(source: str | Path, which: str = "best") -> LanguageModel:
     folder = Path(source).expanduser()
     if is_foreign(folder):
         config = dataclasses.replace(Config(), model=huggingface.read_config(folder))
-        return LanguageModel(huggingface.load_model(folder, config.model), load_tokenizer(folder), config)
+        tokenizer = load_tokenizer(folder)
+        config.with_vocabulary(tokenizer.vocab_size)
+        return LanguageModel(huggingface.load_model(folder, config.model), tokenizer, config)
     checkpoint = find_checkpoint(folder, which)
-    run_dir = run_dir_of(checkpoint)
-    config = read_config(run_dir)
-    model = Llama(config.model, config.vocab_size)
     try:
+        config, tokenizer = config_of(checkpoint), tokenizer_of(checkpoint)
+        config.with_vocabulary(tokenizer.vocab_size)
+        model = Llama(config.model, config.vocab_size)
         state = load_weights(checkpoint, model)
     except (DamagedCheckpointError, OSError):
         if checkpoint.exists() or is_checkpoint(folder):
             raise
         return load(source, which)  # the run goes on, and has removed it meanwhile
-    return LanguageModel(model, load_tokenizer(run_dir), config, state)
+    return LanguageModel(model, tokenizer, config, state)
+
+
+def tokenizer_of(checkpoint: Path) -> Tokenizer:
+    """Return the tokenizer of a verified checkpoint's run, compared with the checkpoint's own copy.
+
+    Raises
+    ------
+    UserError
+        It is damaged, or another one.
+    """
+    run_dir = run_dir_of(checkpoint)
+    tokenizer = load_tokenizer(run_dir)
+    if TOKENIZER in read_state(checkpoint)["sha256"]:
+        copy = load_tokenizer(checkpoint)
+        if (tokenizer.to_json(), tokenizer.end_of_text) != (copy.to_json(), copy.end_of_text):
+            raise UserError(
+                f"the tokenizer {run_dir / TOKENIZER} is damaged, or not the one that {checkpoint} was trained with: "
+                f"copy {TOKENIZER} and {TOKENIZER_CONFIG} from there"
+            )
+    return tokenizer
 
 
 def shape_of(source: Path) -> tuple[ModelConfig, Path]:
@@ -117,9 +141,12 @@ def shape_of(source: Path) -> tuple[ModelConfig, Path]:
         As `load`.
     """
     if is_foreign(source):
-        return huggingface.read_config(source, huggingface.LONGEST_SEQ_LEN), source / TOKENIZER
-    run_dir = run_dir_of(find_checkpoint(source, "best"))
-    return read_config(run_dir).model, run_dir / TOKENIZER
+        shape = huggingface.read_config(source, huggingface.LONGEST_SEQ_LEN)
+        huggingface.open_weights(source, shape)
+        return shape, source / TOKENIZER
+    checkpoint = find_checkpoint(source, "best")
+    tokenizer_of(checkpoint)
+    return config_of(checkpoint).model, run_dir_of(checkpoint) / TOKENIZER
 
 
 def is_foreign(folder: Path) -> bool:

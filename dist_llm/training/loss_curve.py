@@ -47,7 +47,7 @@ class LossCurve:
         if not is_drawing_possible():
             return None
         for record in self._metrics.new_records():
-            if "loss" in record:
+            if record.get("loss") is not None:
                 self._train.add(record["tokens"], record["loss"])
             if "val_loss" in record:
                 self._val.add(record["tokens"], record["val_loss"])

@@ -1,19 +1,24 @@
 """``metrics.jsonl``: one JSON object per line, in the order of the steps.
 
-It may be long: whoever reads it reads a line at a time.
+It may be long: whoever reads it reads a line at a time. Each line has its own checksum (`metrics_line`).
 """
 
-import contextlib
-import json
+import itertools
 import math
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dist_llm.atomic import AppendedFile
+from dist_llm.atomic import AppendedFile, whole_file
+from dist_llm.errors import UserError
+from dist_llm.regular_file import open_regular
 from dist_llm.training.event_files import EventFiles
+from dist_llm.training.metrics_line import CHECKSUM, LONGEST_LINE, line_of, record_of
 from dist_llm.training.progress import warn
 from dist_llm.training.run_dir import METRICS, is_gone
+
+TAIL_BYTES = 1 << 16  # which hold a hundred lines
 
 
 class MetricsLog:
@@ -41,6 +46,8 @@ class MetricsLog:
     def __init__(self, run_dir: Path, step: int, event_files: bool = False, say: Callable[[str], None] = warn) -> None:
         self._run_dir, self._say = run_dir, say
         path = run_dir / METRICS
+        if os.path.lexists(path) and not _has_checksums(path):
+            _add_checksums(path)
         self._file = AppendedFile(path, _end_of_step(path, step) if path.exists() else 0)
         self._events = EventFiles(run_dir, step) if event_files else None
         self._told = False
@@ -52,7 +59,7 @@ class MetricsLog:
         exact = ("loss", "val_loss")
         short = {k: float(f"{v:.6g}") if isinstance(v, float) and k not in exact else v for k, v in record.items()}
         try:
-            self._file.append((json.dumps(short) + "\n").encode())
+            self._file.append(line_of(short))
             if self._events:
                 self._events.write(record)
             self._told = False
@@ -84,7 +91,7 @@ class MetricsReader:
 
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / METRICS
-        self._position = 0
+        self._position = self._n_lines = 0
 
     def new_records(self, with_key: str = "") -> Iterator[dict[str, Any]]:
         """Yield the records that have been added since the last call; none if there is no file.
@@ -96,17 +103,28 @@ class MetricsReader:
         with_key : str
             Only records that have this key; the others, which may be very many, are not even parsed.
         """
-        with contextlib.suppress(FileNotFoundError), self._path.open("rb") as file:
-            file.seek(self._position)
-            for line in file:
+        try:
+            checked = _has_checksums(self._path)
+            for number, line in _lines(self._path, self._position, self._n_lines + 1):
                 self._position += len(line)
-                record = _parsed(line) if with_key.encode() in line else None
+                self._n_lines = number
+                record = record_of(self._path, number, line, checked) if with_key.encode() in line else None
                 if record is not None and (not with_key or with_key in record):
                     yield record
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise UserError(f"cannot read {self._path}: {error.strerror}") from error
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """Return all records of a run; none if there is no file. A line that a crash has damaged is left out."""
+    """Return all records of a run; none if there is no file. A line that a crash has damaged is left out.
+
+    Raises
+    ------
+    UserError
+        It is no regular file, or has lines that no run has written.
+    """
     return list(MetricsReader(run_dir).new_records())
 
 
@@ -120,24 +138,42 @@ def evaluations_since_best(run_dir: Path, step: int) -> int:
     return since
 
 
+def _lines(path: Path, position: int = 0, first: int = 1) -> Iterator[tuple[int, bytes]]:
+    with open_regular(path) as file:
+        file.seek(position)
+        for number in itertools.count(first):
+            line = file.readline(LONGEST_LINE)
+            if not line:
+                return
+            if len(line) == LONGEST_LINE:
+                raise UserError(f"{path} has other contents than a run writes (line {number} is too long): delete it")
+            yield number, line
+
+
+def _has_checksums(path: Path) -> bool:
+    """Whether the lines of a file have checksums: all of them, or none, as in older versions."""
+    with open_regular(path) as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+        return CHECKSUM in file.read()
+
+
+def _add_checksums(path: Path) -> None:
+    """Give the lines of an older version checksums; those that are damaged are left out."""
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        for number, line in _lines(path):
+            if (record := record_of(path, number, line, checked=False)) is not None:
+                file.write(line_of(record))
+
+
 def _end_of_step(path: Path, step: int) -> int:
     """Return how many bytes of a run's metrics belong to its steps up to this one.
 
     What a kill has left of a line at the end does not.
     """
     size = 0
-    with path.open("rb") as file:
-        for line in file:
-            record = _parsed(line)
-            if not line.endswith(b"\n") or (record is not None and record["step"] > step):
-                break
-            size += len(line)
+    for number, line in _lines(path):
+        record = record_of(path, number, line, checked=True)
+        if not line.endswith(b"\n") or (record is not None and record["step"] > step):
+            break
+        size += len(line)
     return size
-
-
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line.decode(errors="replace"))
-    except json.JSONDecodeError:
-        return None
-    return record if isinstance(record, dict) and "step" in record else None

@@ -4,7 +4,8 @@ import math
 from pathlib import Path
 
 from dist_llm.atomic import remove_folder
-from dist_llm.training.checkpoint import DamagedCheckpointError, list_checkpoints, read_state, set_aside, step_of
+from dist_llm.training.checkpoint import list_checkpoints, set_aside, step_of
+from dist_llm.training.checkpoint_state import DamagedCheckpointError, read_state
 
 
 def prune_checkpoints(run_dir: Path, keep: int) -> None:

@@ -14,7 +14,8 @@ import time
 from typing import TYPE_CHECKING
 
 from dist_llm.errors import RankLostError, RunError
-from dist_llm.training.checkpoint import find_checkpoint, load_checkpoint, read_state
+from dist_llm.training.checkpoint import find_checkpoint, load_checkpoint
+from dist_llm.training.checkpoint_state import read_state
 from dist_llm.training.position import furthest
 from dist_llm.training.run_dir import may_write
 from dist_llm.training.step import TrainStep

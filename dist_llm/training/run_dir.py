@@ -1,22 +1,30 @@
 """The run folder: where a run writes, and how a run is found again."""
 
 import contextlib
+import dataclasses
 import fcntl
+import hashlib
 import itertools
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from dist_llm.atomic import is_temporary, make_folder, remove_litter
-from dist_llm.config import Config
+from dist_llm.atomic import is_temporary, make_folder, remove_litter, write_bytes
+from dist_llm.config import SECTIONS, Config, ModelConfig
 from dist_llm.errors import UserError
-from dist_llm.settings import read_toml
-from dist_llm.training.checkpoint import CHECKPOINTS, is_checkpoint, list_checkpoints
+from dist_llm.interop import huggingface
+from dist_llm.interop.weights import check_size
+from dist_llm.settings import parse_toml, read_configuration
+from dist_llm.training.checkpoint import CHECKPOINTS, is_checkpoint, list_checkpoints, open_tensors
+from dist_llm.training.checkpoint_state import read_state
 
 CONFIG = "config.toml"
 METRICS = "metrics.jsonl"
 LOCK = ".lock"
+CHECKSUM = b"# SHA-256 of what follows: "
+FOLDERS = (CHECKPOINTS, "samples")  # where a run writes, beside its own folder
 LONG_LINE = 1 << 16  # bytes; a record is much shorter
 # What a run writes before its first step. A run that has come no further has nothing to lose.
 START_UP = {CONFIG, LOCK, "tokenizer.json", "tokenizer_config.json"}
@@ -126,9 +134,19 @@ def locked(run_dir: Path, wait_s: float = 0.0) -> Iterator[None]:
     Raises
     ------
     UserError
-        Another process holds it.
+        Another process holds it, or it would write through a link to somewhere else.
     """
-    descriptor = os.open(run_dir / LOCK, os.O_CREAT | os.O_RDWR, 0o666)
+    for name in FOLDERS:
+        if (run_dir / name).is_symlink():
+            raise UserError(
+                f"{run_dir / name} is a link, and a run writes nothing outside of its folder: put in its place what "
+                "it leads to, or link the whole run folder"
+            )
+    lock = run_dir / LOCK
+    try:
+        descriptor = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        raise UserError(f"cannot lock the run folder with {lock} ({error.strerror}): remove that file") from error
     try:
         _lock(descriptor, time.monotonic() + wait_s)
         for folder in (run_dir, run_dir / "samples", run_dir / CHECKPOINTS, *list_checkpoints(run_dir)):
@@ -156,17 +174,91 @@ def may_write(run_dir: Path) -> bool:
     return (run_dir / CONFIG).is_file() and os.access(run_dir, os.W_OK | os.X_OK)
 
 
+def write_config(run_dir: Path, config: Config) -> None:
+    """Write the configuration of a run, below a line with its checksum: half of one is a configuration too."""
+    text = config.to_toml().encode()
+    write_bytes(run_dir / CONFIG, _checksum_line(text) + text)
+
+
 def read_config(run_dir: Path) -> Config:
-    """Return the configuration a run was started with.
+    """Return what the configuration of a run says, whoever has written it.
 
     Raises
     ------
     UserError
         The folder is no run.
     """
-    if not (run_dir / CONFIG).is_file():
+    return _parsed(run_dir / CONFIG, _content(run_dir))
+
+
+def config_of(checkpoint: Path) -> Config:
+    """Return the configuration of a checkpoint's run, as it was written and compared with what the checkpoint knows.
+
+    Raises
+    ------
+    UserError
+        It is truncated or altered, or that of another run, or describes another model than the checkpoint's.
+    """
+    run_dir = run_dir_of(checkpoint)
+    path, content = run_dir / CONFIG, _content(run_dir)
+    first, _, rest = content.partition(b"\n")
+    # Older versions wrote no checksum; at least, the first and the last section are there.
+    is_older = content.startswith(b"[model]\n") and b"\n[log]\n" in content and content.endswith(b"\n")
+    if _checksum_line(rest) != first + b"\n" and not is_older:
+        raise UserError(
+            f"{path} is not as it was written, but truncated or edited: options such as --train.max_steps=600 change "
+            "settings; if the edit is yours, delete the first line"
+        )
+    config = _parsed(path, content)
+    for name, was in _recorded(checkpoint).items():
+        section, key = name.split(".")
+        now = getattr(_comparable(config.model) if section == "model" else config.train, key)
+        if now != was:
+            raise UserError(f"{path} says {name}={now}, and {checkpoint} was trained with {was}: correct the file")
+    if config.model.vocab_size is None:
+        raise UserError(f"{path} does not say model.vocab_size: it is no longer the configuration of a run")
+    check_size(open_tensors(checkpoint), config.model, path)
+    return config
+
+
+def _content(run_dir: Path) -> bytes:
+    if not (run_dir / CONFIG).exists():
         raise UserError(f"{run_dir} is not a run folder: it has no {CONFIG}")
-    return Config().replace(read_toml(run_dir / CONFIG)).validated()
+    return read_configuration(run_dir / CONFIG)
+
+
+def _parsed(path: Path, content: bytes) -> Config:
+    document = parse_toml(path, content)
+    try:
+        return Config().replace(document).validated()
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _checksum_line(text: bytes) -> bytes:
+    return CHECKSUM + hashlib.sha256(text).hexdigest().encode() + b"\n"
+
+
+def _recorded(checkpoint: Path) -> dict[str, Any]:
+    """Return what a checkpoint knows of the configuration, by dotted names: what must not change when it is resumed."""
+    state = read_state(checkpoint)
+    recorded: dict[str, Any] = {"train.seed": state["seed"]} if "seed" in state else {}
+    if huggingface.CONFIG in state["sha256"]:
+        model = _comparable(huggingface.read_config(checkpoint))
+        recorded |= {f"model.{key}": getattr(model, key) for key in SECTIONS["model"]}
+        if state["step"] and "tokens" in state:
+            recorded["train.batch_size"] = state["tokens"] / state["step"] / model.max_seq_len
+    return recorded
+
+
+def _comparable(model: ModelConfig) -> ModelConfig:
+    """Return a shape without what the form of Hugging Face does not hold, or says in another way."""
+    same: dict[str, Any] = {"dropout": 0.0, "n_kv_heads": model.n_kv_heads or model.n_heads}
+    if model.rope_scaling_factor == 1:
+        same |= {
+            key: getattr(ModelConfig, key) for key in SECTIONS["model"] if key in huggingface.ROPE_SCALING.values()
+        }
+    return dataclasses.replace(model, **same)
 
 
 def run_dir_of(path: Path) -> Path:

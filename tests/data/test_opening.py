@@ -1,8 +1,10 @@
 import builtins
 import gzip
 import io
+import os
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -113,3 +115,10 @@ def test_without_the_package_for_zstd_it_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", fail)
     with pytest.raises(UserError, match=r"a.zst is packed by zstd: pip install zstandard \(or unpack it"):
         list(unpacked(write(tmp_path / "a.zst", b"\x28\xb5\x2f\xfd...")))
+
+
+def test_what_has_no_end_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path in (Path("/dev/zero"), tmp_path / "fifo"):
+        with pytest.raises(OSError, match="it is not a regular file"):
+            next(unpacked(path))

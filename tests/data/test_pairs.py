@@ -116,6 +116,16 @@ def test_damaged_marks_are_noticed(config, damage):
         open_data(folder, verify=True)
 
 
+def test_a_meta_json_that_has_lost_what_counts_is_noticed(config):
+    """The prompts would be trained on too."""
+    folder = prepare(config)
+    meta = json.loads((folder / "meta.json").read_text())
+    for damaged in ({"completions": False}, {"completions": 1}, {"completions": None}):
+        (folder / "meta.json").write_text(json.dumps(meta | damaged))
+        with pytest.raises(UserError, match=r"meta.json is damaged: delete the folder"):
+            open_data(folder)
+
+
 def test_other_settings_are_other_shards(config, tmp_path):
     import dataclasses
 

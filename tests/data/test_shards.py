@@ -1,4 +1,5 @@
 import hashlib
+import os
 import struct
 
 import numpy as np
@@ -173,3 +174,38 @@ def test_whether_a_shard_is_whole(tmp_path, tokenizer):
     for damaged in (content[:-1], content[:-1] + b"\xff", content[:50], b""):
         path.write_bytes(damaged)
         assert not is_whole_shard(path, tokenizer.fingerprint)
+
+
+def test_every_byte_of_a_shard_counts(tmp_path, tokenizer):
+    write_shards(tmp_path, "train", ["n\u00e9e"], tokenizer)
+    path = tmp_path / "train-00000.bin"
+    content = path.read_bytes()
+    for i in range(len(content)):
+        path.write_bytes(content[:i] + bytes([content[i] ^ 0x10]) + content[i + 1 :])
+        with pytest.raises(UserError, match=rf"{path} .*{FIX}"):
+            TokenShards(tmp_path, "train").verify()
+        assert not is_whole_shard(path, tokenizer.fingerprint)
+
+
+def test_tokens_that_do_not_exist_are_told_under_a_checksum_computed_anew(tmp_path, tokenizer):
+    write_shards(tmp_path, "train", ["abc"], tokenizer)
+    path = tmp_path / "train-00000.bin"
+    content = path.read_bytes()
+    payload = content[128:-2] + struct.pack("<H", tokenizer.vocab_size)
+    path.write_bytes(content[:64] + hashlib.sha256(content[:64] + payload).digest() + bytes(32) + payload)
+    TokenShards(tmp_path, "train", tokenizer.vocab_size + 1).verify()
+    with pytest.raises(UserError, match=rf"it holds the token {tokenizer.vocab_size}, and the last one is.*{FIX}"):
+        TokenShards(tmp_path, "train", tokenizer.vocab_size).verify()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "device"])
+def test_what_is_no_file_is_no_shard(tmp_path, kind):
+    path = tmp_path / "train-00000.bin"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(UserError, match=rf"{path} cannot be used \(it is not a regular file\).*{FIX}"):
+        TokenShards(tmp_path, "train")

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import warnings
 
 import numpy as np
@@ -209,6 +210,10 @@ def change(folder, **fields):
         ({"num_attention_heads": 0}, "config.json: "),
         ({"num_attention_heads": 3}, "config.json: "),
         ({"rope_parameters": 7}, "config.json: "),
+        ({"head_dim": "x" * 1000, "num_attention_heads": 10**9}, "config.json: head_dim is not a whole number"),
+        ({"hidden_size": 32, "num_attention_heads": [1]}, "config.json: num_attention_heads is not a whole number"),
+        ({"vocab_size": None}, "config.json: vocab_size is null"),
+        ({"max_position_embeddings": 10**12}, "a context of 1,000,000,000,000 tokens is too long for so small a model"),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(foreign, fields, message):
@@ -264,6 +269,28 @@ def test_no_damage_to_a_text_file_is_more_than_a_user_error(foreign, name):
         path.write_bytes(hostile)
         with contextlib.suppress(dist_llm.UserError):
             dist_llm.load(foreign)
+
+
+@pytest.mark.parametrize("name", ["..", "", "/etc/passwd", "a\0b", "../model.safetensors", 3, ["a"], None])
+def test_an_index_names_no_files_elsewhere(foreign, name):
+    (foreign / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(dist_llm.UserError, match=r"model\.safetensors\.index\.json is damaged"):
+        dist_llm.load(foreign)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer.json",
+                                  "tokenizer_config.json"])  # fmt: skip
+def test_a_fifo_is_told_at_once(foreign, name):
+    (foreign / name).unlink(missing_ok=True)
+    os.mkfifo(foreign / name)
+    with pytest.raises(dist_llm.UserError, match=rf"{name}.*it is not a regular file"):
+        dist_llm.load(foreign)
+
+
+def test_a_vocabulary_that_the_model_has_no_rows_for_is_told(foreign):
+    save_tokenizer(train_tokenizer("bpe", [PROSE], 400), foreign)
+    with pytest.raises(dist_llm.UserError, match=r"model\.vocab_size=300 is less than the tokenizer's 400"):
+        dist_llm.load(foreign)
 
 
 def test_pickled_weights_are_not_opened(foreign):

@@ -16,6 +16,7 @@ from dist_llm.text import (
     END_OF_TEXT,
     StreamDecoder,
     Tokenizer,
+    bpe,
     load_tokenizer,
     save_tokenizer,
     tokenizer_from_dict,
@@ -180,7 +181,25 @@ def tokenizer_json(kind, **changes):
     return json.dumps(document | {"model": document["model"] | changes})
 
 
+def with_added(**changes):
+    """A tokenizer.json with one more added token, of which something is not as it should be."""
+    document = train_tokenizer("bpe", ["abc"], 258).to_dict()
+    added = {"id": 256, "content": "<x>", "special": True} | changes
+    return json.dumps(document | {"added_tokens": [*document["added_tokens"], added]})
+
+
+def with_pattern(pattern):
+    """A tokenizer.json that cuts text by a pattern."""
+    document = train_tokenizer("bpe", ["abc"], 258).to_dict()
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    end = {"type": "ByteLevel", "use_regex": False}
+    return json.dumps(document | {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, end]}})
+
+
+DOUBLINGS = {"format": "dist_llm tokenizer", "kind": "bpe", "merges": [[97, 97]] + [[i, i] for i in range(256, 285)]}
 BAD_VOCABULARY = {s: i for s, i in train_tokenizer("byte", [], 0).to_dict()["model"]["vocab"].items() if i > 0}
+
+BYTES = train_tokenizer("byte", [], 0).to_dict()["model"]["vocab"]
 
 
 @pytest.mark.parametrize(
@@ -208,6 +227,20 @@ BAD_VOCABULARY = {s: i for s, i in train_tokenizer("byte", [], 0).to_dict()["mod
         ('{"format": "dist_llm tokenizer", "kind": "word"}', "its kind word is not one of byte, char, bpe"),
         ('{"format": "dist_llm tokenizer", "kind": "bpe"}', "(KeyError: 'merges')"),
         ('{"format": "dist_llm tokenizer", "kind": "bpe", "merges": [[97, 256]]}', "a token that does not exist yet"),
+        (json.dumps(DOUBLINGS), "its tokens have more than 33,554,432 bytes together"),
+        (tokenizer_json("bpe", vocab=BYTES | {"ab": -1}), "an id is not a whole number"),
+        (tokenizer_json("bpe", vocab=BYTES | {"ab": 256.0}), "an id is not a whole number"),
+        (tokenizer_json("bpe", vocab=BYTES | {"ab": 97}), "two tokens have the same id"),
+        (with_added(content=""), "the added token 256 is damaged"),
+        (with_added(content=5), "the added token 256 is damaged"),
+        (with_added(content="\ud800"), "surrogates not allowed"),
+        (with_added(id="256"), "the added token 256 is damaged"),
+        (with_added(id=True), "the added token True is damaged"),
+        (with_added(special="no"), "the added token 256 is damaged"),
+        (with_pattern("a" * 5000), "is too long, or calls itself"),
+        (with_pattern("(?R)?a"), "is too long, or calls itself"),
+        (with_pattern("(" * 2000 + ")" * 2000), "(RecursionError"),
+        ("[" * 100_000, "nested too deeply"),
     ],
 )
 def test_loading_a_file_that_is_not_a_good_tokenizer(tmp_path, content, message):
@@ -217,3 +250,46 @@ def test_loading_a_file_that_is_not_a_good_tokenizer(tmp_path, content, message)
         load_tokenizer(path)
     assert str(path) in str(caught.value)
     assert message in str(caught.value)
+
+
+def test_a_pattern_that_would_take_for_ever_is_told(tmp_path, monkeypatch):
+    (tmp_path / "tokenizer.json").write_text(with_pattern("(a+)+$"))
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.decode(tokenizer.encode("aaa")) == "aaa"
+    monkeypatch.setattr(bpe, "LEAST_S", 0.2)
+    with pytest.raises(UserError, match=r"the pattern '\(a\+\)\+\$', by which .* cuts text, takes too long"):
+        tokenizer.encode("a" * 1000 + "b")
+
+
+@pytest.mark.parametrize("end", [3, ["<|endoftext|>"], {"content": 3}])
+def test_an_end_of_text_that_is_no_text(tmp_path, end):
+    save_tokenizer(train_tokenizer("byte", [], 0), tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": end}))
+    with pytest.raises(UserError, match=r"tokenizer_config.json is damaged \(its eos_token is no text\)"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_tokenizer_that_is_no_file_or_too_large(tmp_path):
+    os.mkfifo(tmp_path / "fifo.json")
+    with pytest.raises(UserError, match=r"cannot read the tokenizer .*fifo.json: it is not a regular file"):
+        load_tokenizer(tmp_path / "fifo.json")
+    with (tmp_path / "large.json").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(UserError, match=r"cannot read the tokenizer .*large.json: it is larger than"):
+        load_tokenizer(tmp_path / "large.json")
+
+
+def test_too_many_added_tokens(tmp_path):
+    document = train_tokenizer("bpe", ["abc"], 258).to_dict()
+    added = [{"id": i, "content": f"<{i}>", "special": True} for i in range(258, 5000)]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document | {"added_tokens": added}))
+    with pytest.raises(UserError, match="4742 added tokens are more than 4096"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_tokenizer_is_not_written_through_a_link(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "tokenizer.json").symlink_to("precious")
+    save_tokenizer(train_tokenizer("byte", [], 0), tmp_path)
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert load_tokenizer(tmp_path).kind == "byte"

@@ -227,9 +227,19 @@ def test_a_damaged_old_checkpoint_is_not_in_the_way(tmp_path):
         save(tmp_path, step, loss)
     (tmp_path / "checkpoints/step-00000010/state.json").write_text("{")
     assert find_checkpoint(tmp_path).name == "step-00000040"
-    assert find_checkpoint(tmp_path, "best").name == "step-00000020"
     prune_checkpoints(tmp_path, keep=1)
     assert [f.name for f in list_checkpoints(tmp_path)] == ["step-00000020", "step-00000040"]
+
+
+@pytest.mark.parametrize("name", ["state.json", "model.safetensors"])
+def test_a_damaged_best_checkpoint_is_not_silently_replaced_by_another(tmp_path, name):
+    for step, loss in ((10, 1.0), (20, 2.0), (30, float("nan")), (40, 3.0)):
+        save(tmp_path, step, loss)
+    best, others_best = (tmp_path / f"checkpoints/step-000000{step}" for step in (10, 20))
+    (best / name).write_text("{")
+    message = f"{best} is damaged: {name} .*; the best good one is {others_best}: name it instead of {tmp_path}$"
+    with pytest.raises(DamagedCheckpointError, match=message):
+        find_checkpoint(tmp_path, "best")
 
 
 def test_only_checkpoints_are_taken_for_checkpoints(tmp_path):

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from dist_llm.errors import UserError
 from dist_llm.inference.evaluation import evaluate
 from dist_llm.model.llama import Llama
 from dist_llm.parallel.comm import SerialComm
+from dist_llm.training.broadcast_tokens import first_of_host
 from dist_llm.training.metrics import read_metrics
 from tests.oracles.plain import plain_cross_entropy
 
@@ -135,6 +137,40 @@ def test_a_foreign_model_needs_a_text(trained, tmp_path, capfd):
     assert found["loss"] == pytest.approx(own["loss"], rel=1e-6)
     with pytest.raises(UserError, match="has no validation text of its own: name a text with --text"):
         evaluated(capfd, tmp_path / "foreign")
+
+
+def test_a_flipped_byte_anywhere_in_the_shards_is_told(trained, tmp_path, capfd):
+    state = json.loads((trained / "checkpoints/step-00000004/state.json").read_text())
+    evaluated(capfd, trained)
+    for path in Path(state["shards"]).glob("*.bin"):
+        content = path.read_bytes()
+        for i in (3, 20, 70, 99, 127, 128, len(content) // 2, len(content) - 1):
+            path.write_bytes(content[:i] + bytes([content[i] ^ 4]) + content[i + 1 :])
+            with pytest.raises(UserError, match=f"the token shard {path} cannot be used"):
+                evaluated(capfd, trained)
+        path.write_bytes(content)
+    evaluated(capfd, trained)
+
+
+@pytest.mark.mpirun
+def test_a_flipped_byte_is_one_line_on_any_number_of_ranks(run, trained):
+    state = json.loads((trained / "checkpoints/step-00000004/state.json").read_text())
+    path = Path(state["shards"]) / "val-00000.bin"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 4]))
+    result = run(2, "-m", "dist_llm.evaluate", "run", "--threads=1")
+    assert result.returncode == 2
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error")]
+    assert "val-00000.bin cannot be used (its checksum is wrong)" in line
+    assert "Traceback" not in result.stderr
+
+
+def test_hosts_of_the_same_name_check_their_own_copies():
+    class Ranks(SerialComm):
+        def allgather(self, value):
+            return [value, (value[0], "another machine"), value]
+
+    assert first_of_host(Ranks()) == [0, 1, 0]
 
 
 @pytest.mark.parametrize(

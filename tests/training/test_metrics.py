@@ -1,6 +1,5 @@
 """metrics.jsonl: read and cut a line at a time, and written as soon as that can be."""
 
-import json
 import resource
 import shutil
 import signal
@@ -12,8 +11,10 @@ import pytest
 from dist_llm.training import loss_curve
 from dist_llm.training.loss_curve import LossCurve, Thinned
 from dist_llm.training.metrics import MetricsLog, MetricsReader, evaluations_since_best, read_metrics
+from dist_llm.training.metrics_line import line_of
 
 MANY = 20_000
+ONE, TWO, THREE, FOUR = (line_of({"step": step}) for step in range(1, 5))
 
 
 @pytest.fixture
@@ -24,10 +25,10 @@ def run(tmp_path):
 
 def fill(run: Path, lines: int) -> None:
     """Write the metrics of so many steps, with an evaluation at each hundredth."""
-    with (run / "metrics.jsonl").open("w") as file:
+    with (run / "metrics.jsonl").open("wb") as file:
         for step in range(1, lines + 1):
             record = {"step": step, "tokens": 10 * step, "loss": 1 + 1 / step, "lr": 0.001, "rss_bytes": [10**8] * 4}
-            file.write(json.dumps(record | ({"val_loss": 2 + 1 / step} if step % 100 == 0 else {})) + "\n")
+            file.write(line_of(record | ({"val_loss": 2 + 1 / step} if step % 100 == 0 else {})))
 
 
 def peak_bytes(function) -> int:
@@ -57,8 +58,8 @@ def test_the_loss_curve_reads_what_is_new_and_keeps_few_points(run, monkeypatch)
         MetricsReader, "new_records", lambda self: (read.append(r["step"]) or r for r in new_records(self))
     )
     assert curve.draw() == run / "loss.png"
-    with (run / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps({"step": 1001, "tokens": 10_010, "loss": 1.0}) + "\n")
+    with (run / "metrics.jsonl").open("ab") as file:
+        file.write(line_of({"step": 1001, "tokens": 10_010, "loss": 1.0}))
     curve.draw()
     assert read == list(range(1, 1002))
     assert 50 < len(curve._train.points) <= 101
@@ -76,20 +77,20 @@ def test_a_thinned_curve_is_even(monkeypatch):
 @pytest.mark.parametrize(
     ("content", "kept"),
     [
-        ('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 4}\n', '{"step": 1}\n{"step": 2}\n'),
-        ('{"step": 1}\n{"step": 2}\n', '{"step": 1}\n{"step": 2}\n'),
-        ('{"step": 1}\n{"st', '{"step": 1}\n'),
-        ('{"step": 1}\n{"st\n{"step": 2}\n{"step": 3}\n', '{"step": 1}\n{"st\n{"step": 2}\n'),
-        ('{"step": 3}\n', ""),
-        ("", ""),
+        (ONE + TWO + THREE + FOUR, ONE + TWO),
+        (ONE + TWO, ONE + TWO),
+        (ONE + b'{"st', ONE),
+        (ONE + b'{"st\n' + TWO + THREE, ONE + b'{"st\n' + TWO),
+        (THREE, b""),
+        (b"", b""),
     ],
 )
 def test_what_lies_beyond_the_step_is_cut_off(run, content, kept):
-    (run / "metrics.jsonl").write_text(content)
+    (run / "metrics.jsonl").write_bytes(content)
     metrics = MetricsLog(run, 2)
     metrics.write({"step": 3, "loss": 1.0})
     metrics.close()
-    assert (run / "metrics.jsonl").read_text() == kept + '{"step": 3, "loss": 1.0}\n'
+    assert (run / "metrics.jsonl").read_bytes() == kept + line_of({"step": 3, "loss": 1.0})
     assert read_metrics(run)[-1] == {"step": 3, "loss": 1.0}
 
 
