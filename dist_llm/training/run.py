@@ -31,6 +31,7 @@ from dist_llm.parallel.registry import STRATEGIES
 from dist_llm.training.begin import Continued, Fresh, FromWeights, Opened
 from dist_llm.training.broadcast_tokens import broadcast_tokens
 from dist_llm.training.checkpoint import list_checkpoints, val_loss
+from dist_llm.training.end_mark import EndMark, write_end_mark
 from dist_llm.training.metrics import evaluations_since_best
 from dist_llm.training.position import Position
 from dist_llm.training.progress import Progress
@@ -209,7 +210,7 @@ class Run:
         if last or evaluation:
             self.comm.on_rank_0(self._draw_loss_curve)
         if last:
-            self.comm.on_rank_0(self._finish)
+            self.comm.on_rank_0(lambda: self._finish("stopped" if final is None else "finished"))
         self.comm.agree()
         self.position = dataclasses.replace(
             position, best_val_loss=best, since_best=since, settled=True, evaluation=final, ended=last, losses=[]
@@ -296,9 +297,10 @@ class Run:
         assert self._files is not None
         self._files.draw_loss_curve(self.progress.say)
 
-    def _finish(self) -> None:
+    def _finish(self, how: str) -> None:
         assert self._files is not None
         self._files.checkpoints.finish()
+        write_end_mark(self.folder, EndMark(how, self.train_step.step, self.config.train.max_steps))
 
     def position_in_folder(self, step: int) -> Position:
         """Return the position after a step of which there is a checkpoint, or at the beginning; collective."""

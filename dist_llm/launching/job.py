@@ -1,0 +1,142 @@
+"""One start of an MPI launcher: its signals, its limit, and its end without leftovers.
+
+The launcher (mpirun, srun) is in a session of its own, so a signal reaches the ranks only as `Stop` wants it. The first
+one asks: SIGUSR1, which Open MPI's mpirun, MPICH's and Slurm's srun all hand on and none of them answers by killing;
+the ranks finish a step, save and end. A second one, or the end of their time to do so, tells: SIGTERM, then SIGKILL to
+whatever is left.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Iterator, Mapping, Sequence
+
+import psutil
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+SAME_WISH_S = 1.0  # some tools signal twice (`timeout`: its child, then its process group); that is one wish
+TERM_PATIENCE_S = 3.0  # from SIGTERM to another, and from that to SIGKILL
+ORPHAN_PATIENCE_S = 2.0  # what the launcher leaves behind may be about to end by itself
+LOOK_INTERVAL_S = 0.2
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # from Linux's prctl.h
+
+
+def say(text: str) -> None:
+    """Write a line to stderr."""
+    with contextlib.suppress(OSError):  # after a HUP there may be no terminal to write to
+        print(f"launch: {text}", file=sys.stderr, flush=True)
+
+
+class Stop:
+    """The user's or the scheduler's wish to stop, as it comes by signals within a ``with`` block.
+
+    Attributes
+    ----------
+    asked_s, told_s : float or None
+        When (`time.monotonic`) the first signal came, and a later one that is not the same wish.
+    """
+
+    def __init__(self) -> None:
+        self.asked_s: float | None = None
+        self.told_s: float | None = None
+
+    def _receive(self, number: int, frame: types.FrameType | None) -> None:
+        now_s = time.monotonic()
+        if self.asked_s is None:
+            self.asked_s = now_s
+        elif number in (signal.SIGINT, signal.SIGTERM) and now_s - self.asked_s > SAME_WISH_S:
+            self.told_s = self.told_s or now_s
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator["Stop"]:
+        """Listen for the signals that are not ignored (nohup sets SIGHUP to be ignored, and means it)."""
+        previous = {n: handler for n in SIGNALS if (handler := signal.getsignal(n)) != signal.SIG_IGN}
+        try:
+            for number in previous:
+                signal.signal(number, self._receive)
+            yield self
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, or until the wish comes."""
+        end_s = time.monotonic() + seconds
+        while self.asked_s is None and (left_s := end_s - time.monotonic()) > 0:
+            time.sleep(min(left_s, LOOK_INTERVAL_S))
+
+
+def run_job(command: Sequence[str], environment: Mapping[str, str], stop: Stop, grace_s: float) -> int:
+    """Start a launcher, wait for its end, and return its exit status as a shell would give it.
+
+    Parameters
+    ----------
+    command : sequence of str
+    environment : mapping
+        Of the launcher.
+    stop : Stop
+        Is looked at all the time.
+    grace_s : float
+        Seconds that the ranks have to end after they were asked to.
+    """
+    _adopt_orphans()
+    process = subprocess.Popen(
+        list(command), env=dict(environment), start_new_session=True, preexec_fn=_end_with_parent
+    )
+    asked = False
+    try:
+        while process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(LOOK_INTERVAL_S)
+            if stop.asked_s is None:
+                continue
+            if not asked:
+                asked = True
+                say("stopping: the ranks finish a step and save; once more to end them now")
+                process.send_signal(signal.SIGUSR1)
+            elif stop.told_s is not None:
+                say("ending the ranks")
+                break
+            elif time.monotonic() - stop.asked_s > grace_s:
+                say(f"the ranks have not ended within {grace_s:g} s: ending them")
+                break
+    finally:
+        status = _end(process)
+    return status if status >= 0 else 128 - status
+
+
+def _end(process: subprocess.Popen[bytes]) -> int:
+    """Leave no process below this one, whatever state the launcher is in; return its status."""
+    for _ in range(2):  # our stand-in for mpirun takes the first for a question, as a run that is asked to stop does
+        if process.poll() is None:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(TERM_PATIENCE_S)
+    left = psutil.Process().children(recursive=True)
+    if process.poll() is not None:
+        _, left = psutil.wait_procs(left, ORPHAN_PATIENCE_S)
+    for orphan in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            orphan.kill()
+    with contextlib.suppress(ProcessLookupError):  # where orphans are not adopted
+        os.killpg(process.pid, signal.SIGKILL)
+    psutil.wait_procs(left, TERM_PATIENCE_S)
+    return process.wait()
+
+
+def _adopt_orphans() -> None:
+    """Become, on Linux, the parent of all processes below this one whose parents end, so as to find and end them."""
+    if sys.platform == "linux":
+        LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to end the launcher if this process is killed without a chance to act."""
+    if sys.platform == "linux":
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
