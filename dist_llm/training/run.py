@@ -14,16 +14,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from dist_llm.config import Config
 from dist_llm.data.loader import Loader, validation_windows
 from dist_llm.data.preparation import Data
-from dist_llm.errors import RankLostError, RunError, UserError
+from dist_llm.errors import RankLostError, RunError
 from dist_llm.inference.evaluation import Evaluation, StoppedError
 from dist_llm.inference.generation import prompt_tokens
 from dist_llm.interop.huggingface import model_files
-from dist_llm.model.llama import count_parameters
 from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import place
@@ -32,6 +29,7 @@ from dist_llm.training.begin import Continued, Fresh, FromWeights, Opened
 from dist_llm.training.broadcast_tokens import broadcast_tokens
 from dist_llm.training.checkpoint import list_checkpoints, val_loss
 from dist_llm.training.end_mark import EndMark, write_end_mark
+from dist_llm.training.limits import check_that_it_fits
 from dist_llm.training.metrics import evaluations_since_best
 from dist_llm.training.position import Position
 from dist_llm.training.progress import Progress
@@ -78,7 +76,8 @@ class Run:
         self.shards = comm.on_rank_0(beginning.find_shards)
         placement = place(comm, config.parallel.threads or (1 if one_thread else None))
         self.data, received = broadcast_tokens(self.shards, comm)
-        self.config = config = comm.on_rank_0(lambda: _fitted(config, self.data))
+        hosts = comm.allgather(placement.host)
+        self.config = config = comm.on_rank_0(lambda: _fitted(config, self.data, hosts))
         loader = comm.on_every_rank(lambda: Loader.of(self.data.train, config))
         self.train_step = TrainStep(config, loader, comm)
         comm.watchdog.timeout_s = config.parallel.timeout_s
@@ -320,19 +319,13 @@ class Run:
         return f"; --resume {shlex.quote(str(self.folder))} goes back to the last checkpoint"
 
 
-def _fitted(config: Config, data: Data) -> Config:
+def _fitted(config: Config, data: Data, hosts: list[str]) -> Config:
     """Return the configuration with its vocabulary, after checking that text, model and machine fit each other."""
     config = config.with_vocabulary(data.tokenizer.vocab_size)
     validation_windows(data.val, config.model.max_seq_len)
     if config.log.sample_prompt is not None:
         prompt_tokens(data.tokenizer, config.log.sample_prompt)
-    parameters = count_parameters(config.model, config.vocab_size)
-    needed, there = 16 * parameters, psutil.virtual_memory().total  # weights, gradients, two moments of 4 bytes each
-    if needed > there:
-        raise UserError(
-            f"a model of {parameters:,} parameters needs {needed / 1e9:,.0f} GB on every rank before its first step, "
-            f"and this machine has {there / 1e9:,.0f} GB: choose a smaller [model]"
-        )
+    check_that_it_fits(config, Loader.of(data.train, config).n_sequences, len(hosts), hosts.count(hosts[0]))
     return config
 
 
