@@ -3,6 +3,7 @@
 import re
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from pathlib import Path
 
 from dist_llm.errors import UserError
 
-ANSWER_S = 10.0  # a host that takes longer to say that it is there is left out
+ANSWER_S = 10.0  # a host that takes longer to say that it is there does not answer
+WATCH_INTERVAL_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -89,3 +91,38 @@ def answering(hosts: Sequence[Host], remote_shell: Sequence[str]) -> list[Host]:
             process.kill()
             process.wait()
     return [host for host in hosts if host.name in answered]
+
+
+class HostWatch:
+    """Asks hosts, again and again within a ``with`` block, whether they are there.
+
+    A cut link or a host without power says nothing: TCP waits a quarter of an hour for it, and a rank that only
+    receives waits for ever.
+
+    Attributes
+    ----------
+    lost : str
+        Names of the hosts that have not answered twice in a row, which takes at most 40 s; "" as long as all do.
+    """
+
+    def __init__(self, hosts: Sequence[Host], remote_shell: Sequence[str]) -> None:
+        self._hosts, self._shell = hosts, remote_shell
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="hosts", daemon=True)
+        self.lost = ""
+
+    def __enter__(self) -> "HostWatch":
+        if self._hosts:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _watch(self) -> None:
+        silent: set[Host] = set()
+        while not self._ended.wait(WATCH_INTERVAL_S):
+            before, silent = silent, set(self._hosts) - set(answering(self._hosts, self._shell))
+            self.lost = ", ".join(sorted(host.name for host in silent & before))

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import psutil
 
@@ -72,7 +72,9 @@ class Stop:
             time.sleep(min(left_s, LOOK_INTERVAL_S))
 
 
-def run_job(command: Sequence[str], environment: Mapping[str, str], stop: Stop, grace_s: float) -> int:
+def run_job(
+    command: Sequence[str], environment: Mapping[str, str], stop: Stop, grace_s: float, fault: Callable[[], str] = str
+) -> int:
     """Start a launcher, wait for its end, and return its exit status as a shell would give it.
 
     Parameters
@@ -84,6 +86,8 @@ def run_job(command: Sequence[str], environment: Mapping[str, str], stop: Stop, 
         Is looked at all the time.
     grace_s : float
         Seconds that the ranks have to end after they were asked to.
+    fault : callable
+        Is asked all the time, and returns why the job cannot go on, or "".
     """
     _adopt_orphans()
     process = subprocess.Popen(
@@ -94,6 +98,9 @@ def run_job(command: Sequence[str], environment: Mapping[str, str], stop: Stop, 
         while process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(LOOK_INTERVAL_S)
+            if reason := fault():
+                say(f"{reason}: ending the ranks")
+                break
             if stop.asked_s is None:
                 continue
             if not asked:

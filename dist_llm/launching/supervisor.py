@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dist_llm.config import Config
 from dist_llm.errors import UserError
-from dist_llm.launching.hosts import Host, answering
+from dist_llm.launching.hosts import Host, HostWatch, answering
 from dist_llm.launching.job import Stop, run_job, say
 from dist_llm.launching.mpi_command import MPICommand
 from dist_llm.settings import Settings
@@ -96,7 +96,12 @@ class Supervisor:
         words = self.command.words(self.ranks, self.hosts)
         say(f"{self.ranks} ranks{' on ' + ', '.join(h.name for h in self.hosts) if self.hosts else ''}: {self.run_dir}")
         program = [sys.executable, "-m", "dist_llm.train", *arguments]
-        return run_job([*words, *program], self.command.environment(os.environ), stop, self.grace_s)
+        environment = self.command.environment(os.environ)
+        with HostWatch(self.hosts, shlex.split(self.command.remote_shell)) as watch:
+            return run_job(
+                [*words, *program], environment, stop, self.grace_s,
+                lambda: f"no answer from {watch.lost}" if watch.lost else "",
+            )  # fmt: skip
 
     def _leave_out_lost_hosts(self) -> None:
         """Go on with the hosts that answer, each with the ranks it had.
