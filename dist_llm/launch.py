@@ -21,7 +21,7 @@ from dist_llm.command_line import CommandLine, seconds, settings, whole_number
 from dist_llm.errors import UserError
 from dist_llm.launching.hosts import parse_hosts, read_hostfile
 from dist_llm.launching.mpi_command import MPICommand
-from dist_llm.launching.supervisor import Supervisor, wanted_run_dir
+from dist_llm.launching.supervisor import STOPPED, Supervisor, wanted_run_dir
 from dist_llm.measuring.jobs import choose_launcher
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.cores import affinity_mask, physical_cores
@@ -53,7 +53,8 @@ def command_line() -> CommandLine:
     )
     parser.add_argument(
         "--continue", dest="go_on", action="store_true",
-        help="if the run folder holds a run, continue it: for jobs that a scheduler starts again",
+        help="for jobs that a scheduler starts again: continue what the run folder holds; a run that has stopped "
+        f"before its end has exit status {STOPPED}",
     )  # fmt: skip
     parser.add_argument(
         "--grace-s", type=seconds, default=GRACE_S, metavar="SECONDS",

@@ -23,6 +23,7 @@ from dist_llm.training.end_mark import FILE, EndMark, read_end_mark, write_end_m
 from dist_llm.training.run_dir import read_config
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+STOPPED = os.EX_TEMPFAIL  # to a scheduler: not finished, start it again
 USER_ERROR = 2  # the exit status of a mistake that another start would only repeat
 BEGINNINGS = ("--resume", "--init-from")
 
@@ -64,7 +65,8 @@ class Supervisor:
         Parameters
         ----------
         go_on : bool
-            Whether a run that is there already is continued rather than an error.
+            Whether a run that is there already is continued rather than an error, and one that has stopped before its
+            end is `STOPPED`, as for a scheduler that starts it again.
         """
         with Stop().listening() as stop:
             arguments = self._next_arguments() if go_on else self.arguments
@@ -75,7 +77,7 @@ class Supervisor:
                 mark = read_end_mark(self.run_dir)
                 if mark and self._mark_written() != before:
                     say(f"{mark.how} at step {mark.step} of {mark.max_steps}")
-                    return 0
+                    return STOPPED if go_on and mark.how == "stopped" else 0
                 ended = f"ended with status {status} after {time.monotonic() - started_s:.0f} s, and not as it should"
                 if status == USER_ERROR or stop.asked_s is not None or restart >= self.restarts:
                     say(f"{self.run_dir} {ended}: there is no new {FILE}")
