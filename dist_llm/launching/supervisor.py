@@ -6,6 +6,7 @@ good checkpoint, after a pause that grows, on the hosts that still answer.
 
 import os
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -24,6 +25,9 @@ from dist_llm.training.run_dir import read_config
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 STOPPED = os.EX_TEMPFAIL  # to a scheduler: not finished, start it again
+# Ranks that are asked to stop in their start-up: interrupted, or ended by the signal itself (in Open MPI's and MPICH's
+# words), as they do not listen yet.
+IN_START_UP = (130, 128 + signal.SIGUSR1, signal.SIGUSR1)
 USER_ERROR = 2  # the exit status of a mistake that another start would only repeat
 BEGINNINGS = ("--resume", "--init-from")
 
@@ -78,6 +82,9 @@ class Supervisor:
                 if mark and self._mark_written() != before:
                     say(f"{mark.how} at step {mark.step} of {mark.max_steps}")
                     return STOPPED if go_on and mark.how == "stopped" else 0
+                if stop.asked_s is not None and status in IN_START_UP:
+                    say("stopped before the first step")
+                    return STOPPED if go_on else status
                 ended = f"ended with status {status} after {time.monotonic() - started_s:.0f} s, and not as it should"
                 if status == USER_ERROR or stop.asked_s is not None or restart >= self.restarts:
                     say(f"{self.run_dir} {ended}: there is no new {FILE}")
@@ -88,7 +95,7 @@ class Supervisor:
                 stop.sleep(pause_s)
                 if stop.asked_s is not None:
                     say("stopped between two starts")
-                    return status or 1
+                    return STOPPED if go_on else status or 1
                 self._leave_out_lost_hosts()
                 arguments = self._next_arguments()
         return 0

@@ -167,6 +167,22 @@ def test_a_damaged_checkpoint_is_passed_over(run, launch, pretender, train_argum
     assert "--init-from=elsewhere" not in arguments
 
 
+@pytest.mark.parametrize(("wishes", "status"), [((), 138), (("--continue",), 75)])
+def test_a_stop_in_the_start_up_is_no_crash(launch, pretender, tmp_path, wishes, status):
+    """Ranks that do not listen yet are ended by the signal."""
+    waiting = pretender("trap 'exit 138' USR1; while :; do sleep 0.05; done")
+    job = launch((*wishes, "--restarts", 1, "--launcher", waiting), "run")
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "words").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.3)
+    job.process.send_signal(signal.SIGTERM)
+    result = job.wait(20)
+    assert result.returncode == status
+    assert own_lines(result.stderr)[-1] == "launch: stopped before the first step"
+
+
 def test_lost_hosts_are_left_out(launch, pretender, tmp_path):
     shell = tmp_path / "shell"
     shell.write_text(f'#!/bin/sh\n[ "$1" = ada ] && [ -e "{tmp_path}/words" ]\n')
