@@ -12,11 +12,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import psutil
+
+from dist_llm.launching.help_messages import HelpMessages
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 SAME_WISH_S = 1.0  # some tools signal twice (`timeout`: its child, then its process group); that is one wish
@@ -91,8 +94,14 @@ def run_job(
     """
     _adopt_orphans()
     process = subprocess.Popen(
-        list(command), env=dict(environment), start_new_session=True, preexec_fn=_end_with_parent
+        list(command),
+        env=dict(environment),
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=_end_with_parent,
     )
+    showing = threading.Thread(target=_show_errors, args=(process,), name="stderr", daemon=True)
+    showing.start()
     asked = False
     try:
         while process.poll() is None:
@@ -115,7 +124,23 @@ def run_job(
                 break
     finally:
         status = _end(process)
+        showing.join(TERM_PATIENCE_S)
     return status if status >= 0 else 128 - status
+
+
+def _show_errors(process: subprocess.Popen[bytes]) -> None:
+    """Hand on what the ranks and their launcher write to stderr."""
+    assert process.stderr is not None
+    messages = HelpMessages()
+    with process.stderr as stderr, contextlib.suppress(OSError):  # nobody may be there to read it
+        while data := os.read(stderr.fileno(), 1 << 16):
+            _write_all(messages.feed(data))
+        _write_all(messages.end())
+
+
+def _write_all(data: bytes) -> None:
+    while data:
+        data = data[os.write(2, data) :]
 
 
 def _end(process: subprocess.Popen[bytes]) -> int:
