@@ -6,7 +6,8 @@
 # to each host, and this folder, with its .venv, under the same path on all of them (a shared file system, or copies),
 # because Open MPI starts its own helper and `python` there by the paths they have here. Every host reads the prepared
 # text from the same path: where the home folders are not shared, name a shared one with --data.cache_dir. Checkpoints
-# are written by rank 0, on the first host: with a shared --train.run_dir, any host can go on.
+# are written by rank 0, on the first host. Start this there, or name a shared --train.run_dir: the launcher looks into it
+# for checkpoints and for the mark of the run's end, and with a shared one any host can go on.
 #
 # RESTARTS=N (3 unless told) times, after a crash or the loss of a host, the run goes on from its last good checkpoint, on
 # the hosts that still answer. A host that does not answer twice in a row, which takes at most 40 seconds, counts as lost;
