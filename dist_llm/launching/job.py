@@ -26,8 +26,10 @@ SAME_WISH_S = 1.0  # some tools signal twice (`timeout`: its child, then its pro
 TERM_PATIENCE_S = 3.0  # from SIGTERM to another, and from that to SIGKILL
 ORPHAN_PATIENCE_S = 2.0  # what the launcher leaves behind may be about to end by itself
 LOOK_INTERVAL_S = 0.2
-LIBC = ctypes.CDLL(None)
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # from Linux's prctl.h
+PR_SET_CHILD_SUBREAPER = 36  # from Linux's prctl.h
+# A program that asks Linux for SIGTERM (15) at the death of its parent (PR_SET_PDEATHSIG, 1), and becomes the launcher,
+# which is so ended even if this process is killed. Code between fork and exec would not be safe with threads.
+END_WITH_PARENT = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execvp(sys.argv[1], sys.argv[1:])"
 
 
 def say(text: str) -> None:
@@ -93,12 +95,9 @@ def run_job(
         Is asked all the time, and returns why the job cannot go on, or "".
     """
     _adopt_orphans()
+    ends_with_us = [sys.executable, "-I", "-S", "-c", END_WITH_PARENT] if sys.platform == "linux" else []
     process = subprocess.Popen(
-        list(command),
-        env=dict(environment),
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        preexec_fn=_end_with_parent,
+        [*ends_with_us, *command], env=dict(environment), stderr=subprocess.PIPE, start_new_session=True
     )
     showing = threading.Thread(target=_show_errors, args=(process,), name="stderr", daemon=True)
     showing.start()
@@ -165,10 +164,4 @@ def _end(process: subprocess.Popen[bytes]) -> int:
 def _adopt_orphans() -> None:
     """Become, on Linux, the parent of all processes below this one whose parents end, so as to find and end them."""
     if sys.platform == "linux":
-        LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1)
-
-
-def _end_with_parent() -> None:
-    """Ask Linux to end the launcher if this process is killed without a chance to act."""
-    if sys.platform == "linux":
-        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
