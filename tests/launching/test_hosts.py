@@ -1,8 +1,11 @@
+import time
+from collections.abc import Callable
+
 import pytest
 
 from dist_llm.errors import UserError
 from dist_llm.launching import hosts
-from dist_llm.launching.hosts import Host, answering, parse_hosts, read_hostfile
+from dist_llm.launching.hosts import Host, HostWatch, answering, parse_hosts, read_hostfile
 from dist_llm.launching.mpi_command import MPICommand
 
 TWO = [Host("ada", 4), Host("grace", 2)]
@@ -40,6 +43,33 @@ def test_hosts_that_do_not_answer_in_time_are_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(hosts, "ANSWER_S", 1.0)
     slow = Host("slow", 1)
     assert answering([*TWO, slow, Host("localhost", 1)], [str(shell)]) == [TWO[0], Host("localhost", 1)]
+
+
+def test_a_host_counts_as_lost_when_it_was_silent_twice_in_a_row(tmp_path, monkeypatch):
+    shell, silent = tmp_path / "shell", tmp_path / "silent"
+    shell.write_text(f'#!/bin/sh\necho "$1" >> "{tmp_path}/asked"\n[ "$1" = ada ] || [ ! -e "{silent}" ]\n')
+    shell.chmod(0o755)
+    monkeypatch.setattr(hosts, "WATCH_INTERVAL_S", 0.05)
+
+    def asked() -> int:
+        return (tmp_path / "asked").read_text().count("grace") if (tmp_path / "asked").exists() else 0
+
+    def until(true: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 20
+        while not true():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    with HostWatch(TWO, [str(shell)]) as watch:
+        until(lambda: asked() >= 3)
+        assert watch.lost == ""
+        silent.touch()
+        before = asked()
+        until(lambda: watch.lost)
+        assert watch.lost == "grace"
+        assert asked() >= before + 1
+    with HostWatch([], ["nowhere"]) as nobody:
+        assert nobody.lost == ""
 
 
 @pytest.fixture
