@@ -12,6 +12,8 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
+from dist_llm.launching.mpi_command import MPICommand
+from dist_llm.measuring.jobs import choose_launcher
 from dist_llm.training.end_mark import EndMark, read_end_mark
 
 LONG = ("--train.max_steps=150", "--train.checkpoint_interval=20", "--train.eval_interval=0")
@@ -74,6 +76,19 @@ def test_a_killed_rank_costs_a_restart_and_no_bit(launch, tmp_path):
     metrics = [(tmp_path / r / "metrics.jsonl").read_text().splitlines() for r in ("run", "calm")]
     losses = [[json.loads(line)["loss"] for line in lines] for lines in metrics]
     assert losses[0] == losses[1]
+
+
+@pytest.mark.mpirun
+def test_with_recover_a_killed_rank_costs_no_restart(launch, tmp_path):
+    if MPICommand(choose_launcher().words, "ssh", recover=True).library() != "Open MPI":
+        pytest.skip("ranks survive under Open MPI only")
+    job = launch(("-n", 3, "--recover"), "run", *LONG, "--parallel.strategy=deterministic")
+    wait_for_steps(tmp_path / "run", 30)
+    ranks_of(psutil.Process(job.process.pid))[1].kill()
+    result = job.wait()
+    assert result.returncode == 0, result.stderr
+    assert own_lines(result.stderr) == ["launch: 3 ranks: run", "launch: finished at step 150 of 150"]
+    assert "lost rank" in result.stdout
 
 
 @pytest.mark.mpirun
