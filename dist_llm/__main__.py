@@ -17,7 +17,7 @@ from dist_llm.errors import UserError, did_you_mean
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.program import run
 
-COMMANDS = ("train", "prepare", "evaluate", "generate", "runs", "export", "benchmark", "scaling", "setup-mpi")
+COMMANDS = ("train", "prepare", "evaluate", "generate", "runs", "export", "benchmark", "scaling", "launch", "setup-mpi")
 
 
 def main() -> int:

@@ -127,7 +127,9 @@ class ParallelConfig:
         + "; ".join(f"{name}: {strategy.summary}" for name, strategy in STRATEGIES.items()),
         tuple(STRATEGIES),
     )
-    bucket_bytes: int = option(1 << 19, "overlapped: gradients that are reduced together", positive=True)
+    bucket_bytes: int = option(
+        1 << 19, "overlapped: gradients reduced together, at most 4,096 times a step", positive=True
+    )
     reduce_dtype: str = option(
         "float32",
         "number format of what ranks send; those of fewer bits go with some strategies only: "

@@ -8,6 +8,8 @@ from dist_llm.errors import UserError
 
 VALUE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 MAX_NUMBER = 1e300  # beyond it are infinity, and numbers no setting can mean
+MAX_FLOAT32 = 3e38  # in which the settings are used
+MAX_WHOLE = 2**63 - 1  # further no counter goes
 
 
 def option(
@@ -87,6 +89,9 @@ def _check_text(name: str, value: str, f: dataclasses.Field[Any]) -> None:
 def _check_number(name: str, value: Any, f: dataclasses.Field[Any]) -> None:
     if not -MAX_NUMBER < value < MAX_NUMBER:
         raise UserError(f"{name} must be a finite number, not {value}")
+    largest = MAX_WHOLE if value_type(f)[0] is int else MAX_FLOAT32
+    if value > largest:
+        raise UserError(f"{name} must be at most {largest}, not {value}")
     if value < 0 or (f.metadata["positive"] and value == 0):
         raise UserError(f"{name} must {'be above 0' if f.metadata['positive'] else 'not be negative'}, not {value}")
     if f.metadata["below_1"] and value >= 1:

@@ -35,14 +35,24 @@ class Settings:
         Raises
         ------
         UserError
-            As `Config.replace` and `Config.validated`; of what a file says, with its name.
+            As `changed` and `Config.validated`.
+        """
+        return self.changed(config).validated()
+
+    def changed(self, config: Config) -> Config:
+        """Return the changed configuration; whether its values fit each other is not known yet.
+
+        Raises
+        ------
+        UserError
+            As `Config.replace`; of what a file says, with its name.
         """
         for file in self.files:
             try:
                 config = config.replace(read_toml(_find(file)))
             except UserError as error:
                 raise UserError(f"{file}: {error}" if file not in str(error) else str(error)) from None
-        return config.replace(self.overrides).validated()
+        return config.replace(self.overrides)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

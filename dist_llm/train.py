@@ -21,8 +21,8 @@ from dist_llm.training.run import Run
 from dist_llm.training.what_next import what_next
 
 
-def main(argv: list[str], comm: Comm) -> int:
-    """Train as the command line says."""
+def command_line() -> CommandLine:
+    """Return the parser of this command's arguments."""
     parser = CommandLine("train", __doc__, tuple(SECTIONS))
     parser.add_argument(
         "--resume", metavar="RUN", type=Path, help="continue this run folder, or one of its checkpoints"
@@ -31,7 +31,12 @@ def main(argv: list[str], comm: Comm) -> int:
         "--init-from", metavar="MODEL", type=Path,
         help="begin with the weights of a run, a checkpoint, or a folder with a Hugging Face Llama",
     )  # fmt: skip
-    arguments = parser.parse_on_rank_0(argv, comm)
+    return parser
+
+
+def main(argv: list[str], comm: Comm) -> int:
+    """Train as the command line says."""
+    arguments = command_line().parse_on_rank_0(argv, comm)
     if arguments is None:
         return 0
 

@@ -14,5 +14,5 @@ ranks=${RANKS:-$((cores < 2 ? 2 : cores > 4 ? 4 : cores))}
 [[ $ranks =~ ^[1-9][0-9]*$ ]] || fail "RANKS is a number of processes, not '$ranks'"
 say "training on $ranks ranks (cores: $cores); three to five minutes, and Ctrl-C stops with a checkpoint"
 
-# exec: the run takes this shell's place, so Ctrl-C or `kill` meets mpirun itself, which lets the ranks save.
-exec mpirun -n "$ranks" python -m dist_llm.train "$@"
+# The launcher (`dist-llm launch --help`) lets the ranks save at Ctrl-C or `kill`, and tells whether the run has finished.
+exec python -m dist_llm.launch -n "$ranks" -- "$@"

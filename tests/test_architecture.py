@@ -19,6 +19,7 @@ ALLOWED = {
     "inference": {"parallel", "data", "model", "text"},
     "interop": {"model", "text"},
     "training": {"inference", "interop", "parallel", "data", "optim", "model", "text"},
+    "launching": {"training", "inference", "interop", "parallel", "data", "optim", "model", "text"},
     "baselines": set(),
     "measuring": {"training", "inference", "interop", "parallel", "data", "optim", "model", "text"},
     "benchmarking": {

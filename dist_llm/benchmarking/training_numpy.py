@@ -8,7 +8,8 @@ from dist_llm.measuring.tables import count
 from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.parallel.placement import place
 from dist_llm.partition import shard
-from dist_llm.training.step import StepResult, TrainStep
+from dist_llm.training.step import TrainStep
+from dist_llm.training.step_result import StepResult
 
 
 def make(job: Job, **parallel: str) -> Warm:

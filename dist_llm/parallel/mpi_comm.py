@@ -13,6 +13,7 @@ import numpy as np
 
 from dist_llm.errors import RankLostError
 from dist_llm.parallel.comm import Comm, Pending
+from dist_llm.parallel.two_level import LEAST_BYTES, TwoLevelSum
 from dist_llm.partition import sizes
 
 T = TypeVar("T")
@@ -43,6 +44,11 @@ class MPIComm(Comm):
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         self.any_thread = MPI.Query_thread() >= MPI.THREAD_SERIALIZED
         self.mpi_version = MPI.Get_library_version().split(",")[0].splitlines()[0].strip("\0 ")
+        # MPICH sums inside each host first by itself. Under Open MPI's fault tolerance there is one communicator, which
+        # the survivors of a dead rank can revoke.
+        self._hosts: TwoLevelSum | None = None
+        if self.size > 2 and self.mpi_version.startswith("Open MPI") and not self.survives:
+            self._hosts = TwoLevelSum(MPI, self._comm, self._comm.Split_type(MPI.COMM_TYPE_SHARED))
 
     @contextmanager
     def _call(self, kind: str, sent_bytes: float, received_bytes: float) -> Iterator[None]:
@@ -73,7 +79,10 @@ class MPIComm(Comm):
         """Sum in place: with a separate output buffer it would take two to three times as long."""
         n = 2 * self._of_others(array.nbytes)
         with self._call("allreduce", n, n):
-            self._comm.Allreduce(self._mpi.IN_PLACE, array, op=self._mpi.SUM)
+            if self._hosts and self._hosts.pays and array.nbytes >= LEAST_BYTES:
+                self._hosts.allreduce_(array)
+            else:
+                self._comm.Allreduce(self._mpi.IN_PLACE, array, op=self._mpi.SUM)
 
     def iallreduce_(self, array: np.ndarray) -> Pending:
         """Begin to sum in place."""

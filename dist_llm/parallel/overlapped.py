@@ -11,6 +11,7 @@ MPI library adds them.
 import contextlib
 import threading
 import time
+from collections import deque
 
 from dist_llm.config import ParallelConfig
 from dist_llm.errors import RankLostError
@@ -19,15 +20,16 @@ from dist_llm.parallel.strategy import Strategy, Traffic
 
 LOOK_INTERVAL_S = 0.0005
 CALIBRATIONS = 3
+MAX_BUCKETS = 4096  # each costs tens of microseconds, however small it is: with one per gradient no step would end
 
 
 class Overlapped(Strategy):
     """All-reduces of buckets, started from the tail as the last backward pass goes along."""
 
     def _setup(self) -> None:
-        self._bucket = max(1, self.config.bucket_bytes // self.grad.itemsize)
+        self._bucket = bucket_bytes(self.config, self.grad.nbytes) // self.grad.itemsize
         self._reduced_from = self.grad.size  # every gradient at or after it is final, and its reduction begun
-        self._pending: list[Pending] = []
+        self._pending: deque[Pending] = deque()
         # MPI calls of the two threads never meet.
         self._lock = threading.Lock()
         self._work, self._ended = threading.Event(), False
@@ -71,9 +73,9 @@ class Overlapped(Strategy):
         while not self._ended:
             self._work.wait()
             with self._lock, contextlib.suppress(RankLostError):  # the main thread finds that out by itself
-                for pending in self._pending:
-                    if not pending.test():
-                        break  # libraries reduce in order: the later ones have nothing to do yet
+                # Libraries reduce in order: behind one that goes on the others have nothing to do yet.
+                while self._pending and self._pending[0].test():
+                    self._pending.popleft()
             time.sleep(LOOK_INTERVAL_S)
 
     def close(self) -> None:
@@ -87,5 +89,11 @@ class Overlapped(Strategy):
     def traffic(cls, config: ParallelConfig, n_parameters: int) -> Traffic:
         """Return the buckets."""
         n_bytes = 4 * n_parameters
-        messages = -(-n_bytes // config.bucket_bytes)
+        messages = -(-n_bytes // bucket_bytes(config, n_bytes))
         return Traffic("nonblocking all-reduce", -(-n_bytes // messages), messages, overlaps=True)
+
+
+def bucket_bytes(config: ParallelConfig, n_bytes: int) -> int:
+    """Return the size of a bucket: what is configured, or more if a gradient of so many bytes had too many of them."""
+    elements = max(1, config.bucket_bytes // 4, -(-n_bytes // (4 * MAX_BUCKETS)))
+    return 4 * elements

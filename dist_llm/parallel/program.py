@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dist_llm.errors import FailedElsewhereError, RankLostError, ReportedError
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.launcher import connect, launcher_rank
+from dist_llm.parallel.same_program import check_same_program
 from dist_llm.parallel.watchdog import Watchdog
 
 # What the operating system refuses for reasons outside of the program is told in one line too.
@@ -60,8 +61,10 @@ def run(main: Callable[[list[str], Comm], int], argv: list[str] | None = None) -
     if comm.size > 1:
         comm.watchdog = Watchdog(comm)
     prefix = f"[rank {comm.rank} {platform.node()}] " if comm.size > 1 else ""
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        status = main(sys.argv[1:] if argv is None else argv, comm)
+        check_same_program(comm, argv)
+        status = main(argv, comm)
         return _end("", status, comm, agreed=True, speaks=False)
     except SystemExit as error:  # on this rank alone: the others would wait for it
         if comm.size == 1:

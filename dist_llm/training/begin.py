@@ -25,6 +25,7 @@ from dist_llm.settings import Settings
 from dist_llm.text import is_file, load_tokenizer, save_tokenizer
 from dist_llm.training.checkpoint import find_checkpoint, load_checkpoint
 from dist_llm.training.checkpoint_state import read_state
+from dist_llm.training.end_mark import remove_end_mark
 from dist_llm.training.event_files import check_that_event_files_can_be_written
 from dist_llm.training.load_run import load, shape_of, shards_of_run
 from dist_llm.training.metrics import evaluations_since_best
@@ -211,6 +212,7 @@ class Continued:
                     f"the text has changed since {self.checkpoint}: its training tokens in {shards} are others"
                 )
             set_aside_later_checkpoints(folder, state["step"])
+            remove_end_mark(folder)
             write_config(folder, config)
             yield Opened(folder, parts, state["step"])
 

@@ -12,18 +12,11 @@ import math
 import shlex
 import time
 from pathlib import Path
-from typing import Any
 
-import psutil
-
-from dist_llm.config import Config
-from dist_llm.data.loader import Loader, validation_windows
-from dist_llm.data.preparation import Data
-from dist_llm.errors import RankLostError, RunError, UserError
+from dist_llm.data.loader import Loader
+from dist_llm.errors import RankLostError, RunError
 from dist_llm.inference.evaluation import Evaluation, StoppedError
-from dist_llm.inference.generation import prompt_tokens
 from dist_llm.interop.huggingface import model_files
-from dist_llm.model.llama import count_parameters
 from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import place
@@ -31,6 +24,8 @@ from dist_llm.parallel.registry import STRATEGIES
 from dist_llm.training.begin import Continued, Fresh, FromWeights, Opened
 from dist_llm.training.broadcast_tokens import broadcast_tokens
 from dist_llm.training.checkpoint import list_checkpoints, val_loss
+from dist_llm.training.end_mark import EndMark, write_end_mark
+from dist_llm.training.limits import fitted
 from dist_llm.training.metrics import evaluations_since_best
 from dist_llm.training.position import Position
 from dist_llm.training.progress import Progress
@@ -38,7 +33,7 @@ from dist_llm.training.recovery import recover
 from dist_llm.training.run_dir import locked
 from dist_llm.training.run_files import RunFiles
 from dist_llm.training.startup_report import startup_report
-from dist_llm.training.step import StepResult, TrainStep
+from dist_llm.training.step import TrainStep
 from dist_llm.training.stop import StopRequest
 from dist_llm.training.validation import Validation
 
@@ -77,7 +72,8 @@ class Run:
         self.shards = comm.on_rank_0(beginning.find_shards)
         placement = place(comm, config.parallel.threads or (1 if one_thread else None))
         self.data, received = broadcast_tokens(self.shards, comm)
-        self.config = config = comm.on_rank_0(lambda: _fitted(config, self.data))
+        hosts = comm.allgather(placement.host)
+        self.config = config = comm.on_rank_0(lambda: fitted(config, self.data, hosts))
         loader = comm.on_every_rank(lambda: Loader.of(self.data.train, config))
         self.train_step = TrainStep(config, loader, comm)
         comm.watchdog.timeout_s = config.parallel.timeout_s
@@ -175,7 +171,7 @@ class Run:
         step, train, position = self.train_step, self.config.train, self.position
         result = position.result
         assert result is not None
-        record = self._record(result, position.seconds)
+        record = position.record(step.tokens_per_step, self.comm.size)
         self.progress.step(result.step, result.loss, result.lr, record["tokens_per_s"])
         at_end, stopped = step.step == train.max_steps, result.stopped
         evaluates = at_end or (_due(step.step, train.eval_interval) and not stopped)
@@ -209,7 +205,7 @@ class Run:
         if last or evaluation:
             self.comm.on_rank_0(self._draw_loss_curve)
         if last:
-            self.comm.on_rank_0(self._finish)
+            self.comm.on_rank_0(lambda: self._finish("stopped" if final is None else "finished"))
         self.comm.agree()
         self.position = dataclasses.replace(
             position, best_val_loss=best, since_best=since, settled=True, evaluation=final, ended=last, losses=[]
@@ -220,30 +216,6 @@ class Run:
         train, check_interval = self.config.train, self.config.parallel.check_interval
         intervals = (train.eval_interval, train.checkpoint_interval, check_interval)
         return step == train.max_steps or any(_due(step, interval) for interval in intervals)
-
-    def _record(self, result: StepResult, seconds: float) -> dict[str, Any]:
-        """Return what is written to the metrics of a step."""
-        record: dict[str, Any] = {
-            "step": result.step,
-            "tokens": result.tokens,
-            "loss": result.loss,
-            "lr": result.lr,
-            "grad_norm": result.grad_norm,
-            "rss_bytes": result.rss_bytes,
-            "tokens_per_s": self.train_step.tokens_per_step / seconds,
-        }
-        if result.left_out:
-            # JSON has no word for what is not a number.
-            record |= {key: None for key in ("loss", "grad_norm") if not math.isfinite(record[key])} | {
-                "left_out": True
-            }
-        if self.comm.size > 1:
-            record |= {"comm_exposed_s": result.comm_exposed_s, "comm_bytes": result.comm_bytes}
-        if result.comm_hidden is not None:
-            record["comm_hidden"] = result.comm_hidden
-        if self.position.losses:
-            record["lost"] = self.position.losses
-        return record
 
     def _checkpoint(self, last: bool) -> None:
         """Begin to write a checkpoint of this step; the run ends with it, or not."""
@@ -296,9 +268,10 @@ class Run:
         assert self._files is not None
         self._files.draw_loss_curve(self.progress.say)
 
-    def _finish(self) -> None:
+    def _finish(self, how: str) -> None:
         assert self._files is not None
         self._files.checkpoints.finish()
+        write_end_mark(self.folder, EndMark(how, self.train_step.step, self.config.train.max_steps))
 
     def position_in_folder(self, step: int) -> Position:
         """Return the position after a step of which there is a checkpoint, or at the beginning; collective."""
@@ -316,22 +289,6 @@ class Run:
         if not self.comm.on_rank_0(lambda: list_checkpoints(self.folder)):
             return ""
         return f"; --resume {shlex.quote(str(self.folder))} goes back to the last checkpoint"
-
-
-def _fitted(config: Config, data: Data) -> Config:
-    """Return the configuration with its vocabulary, after checking that text, model and machine fit each other."""
-    config = config.with_vocabulary(data.tokenizer.vocab_size)
-    validation_windows(data.val, config.model.max_seq_len)
-    if config.log.sample_prompt is not None:
-        prompt_tokens(data.tokenizer, config.log.sample_prompt)
-    parameters = count_parameters(config.model, config.vocab_size)
-    needed, there = 16 * parameters, psutil.virtual_memory().total  # weights, gradients, two moments of 4 bytes each
-    if needed > there:
-        raise UserError(
-            f"a model of {parameters:,} parameters needs {needed / 1e9:,.0f} GB on every rank before its first step, "
-            f"and this machine has {there / 1e9:,.0f} GB: choose a smaller [model]"
-        )
-    return config
 
 
 def _due(step: int, interval: int) -> bool:

@@ -8,16 +8,13 @@ all ranks clip and update alike, and stay replicas of each other. A step knows n
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Protocol
+from contextlib import contextmanager
 
 import numpy as np
 
 from dist_llm.config import Config
 from dist_llm.data.loader import NOT_COUNTED, Loader
 from dist_llm.errors import RunError
-from dist_llm.model.layer import Observe, unobserved
 from dist_llm.model.llama import Llama
 from dist_llm.optim.clip import clip_, global_norm
 from dist_llm.optim.registry import boundaries, make_optimizer
@@ -29,73 +26,10 @@ from dist_llm.parallel.strategy import State
 from dist_llm.partition import shard
 from dist_llm.seeding import generator
 from dist_llm.training.guard import StepGuard
+from dist_llm.training.observer import Observer, Unobserved
+from dist_llm.training.step_result import StepResult
 
 LOSS_UNITS = 1 << 20
-
-
-class Observer(Protocol):
-    """An observer of a step: it learns when phases begin and end, and may wrap the layers of the model (`Observe`)."""
-
-    @property
-    def layer(self) -> Observe:
-        """The function that is called with each layer."""
-        ...
-
-    def phase(self, name: str) -> AbstractContextManager[None]:
-        """Return the context in which a phase is run."""
-        ...
-
-
-class Unobserved:
-    """An observer that does nothing."""
-
-    layer: Observe = staticmethod(unobserved)
-
-    def phase(self, name: str) -> AbstractContextManager[None]:
-        """Return a context that does nothing."""
-        return nullcontext()
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What happened in a step; the same on every rank, but for the figures of communication.
-
-    Attributes
-    ----------
-    step : int
-        Steps taken so far.
-    tokens : int
-        Tokens trained on so far.
-    loss : float
-        Loss of the whole batch before the update, in nats per token.
-    lr : float
-    grad_norm : float
-        Before clipping.
-    rss_bytes : list of int
-        Resident memory of each rank.
-    stopped : bool
-        Whether any rank was asked to stop.
-    left_out : bool
-        Whether the parameters were left as they were, because the loss or the gradient was bad.
-    comm_exposed_s : float
-        Seconds in which this rank waited for gradients or parameters and did nothing else.
-    comm_bytes : float
-        Sent by this rank for them.
-    comm_hidden : float or None
-        Fraction of a blocking all-reduce's time that was not waited for, where the strategy hides it.
-    """
-
-    step: int
-    tokens: int
-    loss: float
-    lr: float
-    grad_norm: float
-    rss_bytes: list[int]
-    stopped: bool
-    left_out: bool
-    comm_exposed_s: float
-    comm_bytes: float
-    comm_hidden: float | None
 
 
 class TrainStep:

@@ -22,7 +22,7 @@ def test_a_run_leaves_what_it_promises(train, tmp_path):
     assert (status, err) == (0, "")
     run = tmp_path / "run"
     names = {"config.toml", "tokenizer.json", "tokenizer_config.json", "metrics.jsonl"}
-    names |= {"samples", "loss.png", "checkpoints"}
+    names |= {"samples", "loss.png", "checkpoints", "end.json"}
     assert {p.name for p in run.iterdir() if not p.name.startswith(".")} == names
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert tomllib.loads((run / "config.toml").read_text())["model"]["vocab_size"] == 257
