@@ -7,6 +7,8 @@ so that a command loads only what it needs.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from dist_llm import interrupts
+
 if TYPE_CHECKING:
     from dist_llm.config import Config
     from dist_llm.data.loader import Loader
@@ -41,6 +43,10 @@ _HOMES = {
     "connect": "parallel.launcher",
     "load": "training.load_run",
 }
+
+
+if interrupts.is_program():
+    interrupts.listen()
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,18 @@ PACKAGE = Path(__file__).parent.parent / "dist_llm"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A room may import from itself, from those in its list, and from the files at the base; the commands from all.
-BASE = {"__init__", "errors", "config", "settings", "seeding", "atomic", "partition", "option", "regular_file"}
+BASE = {
+    "__init__",
+    "errors",
+    "interrupts",
+    "config",
+    "settings",
+    "seeding",
+    "atomic",
+    "partition",
+    "option",
+    "regular_file",
+}
 ALLOWED = {
     "text": set(),
     "model": set(),

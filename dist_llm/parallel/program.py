@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable
 
+from dist_llm import interrupts
 from dist_llm.errors import FailedElsewhereError, RankLostError, ReportedError
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.launcher import connect, launcher_rank
@@ -44,8 +45,8 @@ def run(main: Callable[[list[str], Comm], int], argv: list[str] | None = None) -
     """
     # Until a training run listens for them itself, the signals that end a program do so as Ctrl-C does; but what the
     # user told this process to ignore (nohup) stays ignored.
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-        if signal.getsignal(number) == signal.SIG_DFL:
+    for number in interrupts.SIGNALS:
+        if interrupts.is_listening(number) or signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, signal.default_int_handler)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a model may write what this terminal has no letters for

@@ -1,0 +1,40 @@
+"""Signals that come while a program is still being imported end it with one line, and no traceback.
+
+`parallel.program.run` listens from its beginning on, and a training run turns signals into requests. Before, there is
+the second in which Python reads NumPy and MPI. Only the standard library is used here, and little of it.
+"""
+
+import os
+import signal
+import sys
+import types
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+STATUS = 130  # as a shell calls the end by Ctrl-C
+RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK")
+
+
+def is_program() -> bool:
+    """Whether this Python was started for a command of this package, rather than for somebody who imports it."""
+    if sys.argv[:1] == ["-m"] and "-m" in sys.orig_argv:
+        module = sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1]
+        return module != [] and module[0].partition(".")[0] == "dist_llm"
+    return os.path.basename(sys.argv[0] if sys.argv else "") == "dist-llm"
+
+
+def listen() -> None:
+    """End at a signal of `SIGNALS`, but for those that the user told this process to ignore."""
+    for number in SIGNALS:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _end)
+
+
+def is_listening(number: int) -> bool:
+    """Whether `listen` has set what a signal does."""
+    return signal.getsignal(number) is _end
+
+
+def _end(number: int, frame: types.FrameType | None) -> None:
+    if all(os.environ.get(name, "0") == "0" for name in RANKS):  # one of several ranks speaks
+        os.write(2, b"interrupted\n")
+    os._exit(STATUS)
