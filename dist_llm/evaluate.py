@@ -15,10 +15,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from dist_llm.command_line import CommandLine, whole_number
 from dist_llm.data.documents import read_texts
 from dist_llm.errors import UserError
-from dist_llm.inference.evaluation import evaluate, total
+from dist_llm.inference.evaluation import Watcher, evaluate, total
 from dist_llm.inference.language_model import LanguageModel
 from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.parallel.comm import Comm
@@ -52,7 +54,8 @@ def main(argv: list[str], comm: Comm) -> int:
     if arguments.text is None:
         val = open_validation_text(trained, arguments.run, arguments.shards, comm)
         batch_size = trained.config.train.micro_batch_size
-        found = dataclasses.asdict(evaluate(trained.model, val, trained.tokenizer, comm, batch_size))
+        watcher = _Shown(comm.rank == 0)
+        found = dataclasses.asdict(evaluate(trained.model, val, trained.tokenizer, comm, batch_size, watcher=watcher))
     else:
         found = _on_text(trained, arguments.text.expanduser(), arguments.per_document, comm)
     if comm.rank == 0:
@@ -62,7 +65,7 @@ def main(argv: list[str], comm: Comm) -> int:
 
 def _on_text(trained: LanguageModel, file: Path, per_document: bool, comm: Comm) -> dict[str, Any]:
     documents = comm.on_every_rank(lambda: read_texts(file))
-    sums = trained.score_texts(documents, comm)
+    sums = trained.score_texts(documents, comm, _Shown(comm.rank == 0))
     found: dict[str, Any] = dataclasses.asdict(total(sums).evaluation())
     if per_document:
         found["documents"] = [
@@ -70,6 +73,24 @@ def _on_text(trained: LanguageModel, file: Path, per_document: bool, comm: Comm)
             for document, part in zip(documents, sums, strict=True)
         ]
     return found
+
+
+class _Shown(Watcher):
+    """Shows on stderr how far an evaluation is, if it takes longer than a few seconds."""
+
+    def __init__(self, shown: bool) -> None:
+        self._shown, self._every_s = shown, 0.1 if sys.stderr.isatty() else 10.0
+        self._bar: tqdm | None = None
+
+    def done(self, n: int, total: int) -> None:
+        if self._bar is None:
+            self._bar = tqdm(
+                total=total, desc="evaluating", unit="batch", leave=False, disable=not self._shown,
+                delay=max(2.0, self._every_s), mininterval=self._every_s,
+            )  # fmt: skip
+        self._bar.update(n - self._bar.n)
+        if n == total:
+            self._bar.close()
 
 
 if __name__ == "__main__":

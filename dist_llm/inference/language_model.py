@@ -10,7 +10,7 @@ from dist_llm.config import Config
 from dist_llm.data.loader import Tokens, TokensInMemory
 from dist_llm.errors import UserError
 from dist_llm.inference.context import Context
-from dist_llm.inference.evaluation import Evaluation, Sums, evaluate_texts
+from dist_llm.inference.evaluation import Evaluation, Sums, Watcher, evaluate_texts
 from dist_llm.inference.generation import generate, prompt_tokens, sample_generators
 from dist_llm.inference.sampler import Sampler
 from dist_llm.inference.writing import write
@@ -92,8 +92,13 @@ class LanguageModel:
         """
         return self.score_texts([text], SerialComm())[0].evaluation()
 
-    def score_texts(self, texts: Sequence[str], comm: Comm) -> list[Sums]:
+    def score_texts(self, texts: Sequence[str], comm: Comm, watcher: Watcher | None = None) -> list[Sums]:
         """Do with each of several texts as `score` does with one, the ranks sharing the work; a collective call.
+
+        Parameters
+        ----------
+        watcher : Watcher, optional
+            Is told how far that is.
 
         Raises
         ------
@@ -103,7 +108,7 @@ class LanguageModel:
         tokens = comm.on_every_rank(lambda: self._scored_tokens(texts))
         enough = [text for text in tokens if len(text) > 1]
         batch_size = self.config.train.micro_batch_size
-        found = iter(evaluate_texts(self.model, enough, self.tokenizer, comm, batch_size))
+        found = iter(evaluate_texts(self.model, enough, self.tokenizer, comm, batch_size, watcher=watcher))
         return [next(found) if len(text) > 1 else Sums(0.0, 0, 0) for text in tokens]
 
     def _scored_tokens(self, texts: Sequence[str]) -> list[Tokens]:
