@@ -154,7 +154,7 @@ class Watching(Protocol):
 
     timeout_s: float
 
-    def phase(self, name: str) -> AbstractContextManager[None]:
+    def phase(self, name: str, limit_s: float = 0.0) -> AbstractContextManager[None]:
         """Limit the time of a ``with`` block."""
         ...
 
@@ -172,7 +172,7 @@ class NotWatching:
 
     timeout_s = 0.0
 
-    def phase(self, name: str) -> AbstractContextManager[None]:
+    def phase(self, name: str, limit_s: float = 0.0) -> AbstractContextManager[None]:
         """Limit nothing."""
         return nullcontext()
 

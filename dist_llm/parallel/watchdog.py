@@ -71,7 +71,7 @@ class Watchdog:
         self._others = [row for row in ring if _state(int(self._table["pid"][row])) != "gone"]
         self._next = -1  # row of the rank that is watched
         self._state, self._looks, self._bad_s = "alive", 0, 0.0  # how it is, and for how long not well
-        self._phase, self._since_s = "", 0.0
+        self._phase, self._since_s, self._limit_s = "", 0.0, 0.0
         self._longest_s: dict[str, float] = {}
         self._lived_s = 0.0
         self._closed = threading.Event()
@@ -81,8 +81,9 @@ class Watchdog:
         self._thread.start()
 
     @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Limit the time of a ``with`` block."""
+    def phase(self, name: str, limit_s: float = 0.0) -> Iterator[None]:
+        """Limit the time of a ``with`` block: to `limit_s`, or to what `timeout_s` or earlier ones say."""
+        self._limit_s = limit_s
         began_s = self._since_s = self._lived_s
         self._phase = name
         try:
@@ -139,7 +140,9 @@ class Watchdog:
 
     def _look_at_phase(self) -> None:
         name, longest_s = self._phase, self._longest_s.get(self._phase)
-        limit_s = self.timeout_s or (max(LEAST_LIMIT_S, TIMES_LONGEST * longest_s) if longest_s else 0.0)
+        limit_s = (
+            self.timeout_s or self._limit_s or (max(LEAST_LIMIT_S, TIMES_LONGEST * longest_s) if longest_s else 0.0)
+        )
         if not name or not limit_s:
             return
         taken_s, waits = self._lived_s - self._since_s, self._comm.waits_s > LOOK_S

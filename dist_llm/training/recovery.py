@@ -23,6 +23,8 @@ from dist_llm.training.step import TrainStep
 if TYPE_CHECKING:
     from dist_llm.training.run import Run
 
+LIMIT_S = 60.0  # after which a rank that hangs in it is given up
+
 
 def recover(run: "Run") -> None:
     """Let the ranks that are left go on; those that die meanwhile are left behind too.
@@ -38,8 +40,8 @@ def recover(run: "Run") -> None:
     interrupted = run.position.step + run.position.settled
     while True:
         try:
-            comm.shrink(may_write(run.folder))
-            with comm.watchdog.phase("recovery"):
+            with comm.watchdog.phase("recovery", LIMIT_S):
+                comm.shrink(may_write(run.folder))
                 origin = _take_up(run)
                 alive = comm.allgather(run.origin)
             break

@@ -1,5 +1,8 @@
 """What a communicator promises, one body for every communicator and every number of ranks."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
@@ -143,3 +146,27 @@ def test_calls_are_counted_by_kind(comm):
     assert all(came <= left for came, left in outer.waits)
     assert outer.waits == sorted(outer.waits)
     assert outer.sent_bytes > inner.sent_bytes > 0 or p == 1
+
+
+def test_where_nobody_has_died_all_agree(comm):
+    comm.agree()
+    assert not comm.has_shrunk
+    assert not comm.has_lost()
+
+
+def test_how_long_a_rank_waits_can_be_asked_by_a_thread(comm):
+    seen, ended = [0.0], threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.005):
+            seen.append(comm.waits_s)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    if comm.rank == 0:
+        time.sleep(0.2)  # the others wait for this one
+    comm.allgather(None)
+    ended.set()
+    looking.join()
+    assert comm.waits_s == 0
+    assert max(seen) > 0.1 or comm.rank == 0
