@@ -140,9 +140,9 @@ class Watchdog:
 
     def _look_at_phase(self) -> None:
         name, longest_s = self._phase, self._longest_s.get(self._phase)
-        limit_s = (
-            self.timeout_s or self._limit_s or (max(LEAST_LIMIT_S, TIMES_LONGEST * longest_s) if longest_s else 0.0)
-        )
+        limit_s = self.timeout_s or self._limit_s
+        if not limit_s and longest_s:
+            limit_s = max(LEAST_LIMIT_S, TIMES_LONGEST * longest_s)
         if not name or not limit_s:
             return
         taken_s, waits = self._lived_s - self._since_s, self._comm.waits_s > LOOK_S
