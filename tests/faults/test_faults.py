@@ -145,7 +145,7 @@ def test_replicas_that_come_apart_stop_the_run(faulty):
     ],
 )
 def test_what_is_not_a_number_stops_the_run(faulty, fault, message):
-    result = faulty(2, fault).wait(60)
+    result = faulty(2, fault, "--parallel.strategy=blocking").wait(60)
     assert result.returncode == 1
     assert len(re.findall(rf"^error: {message}", result.stderr, re.M)) == 1
     assert "Traceback" not in result.stderr

@@ -10,10 +10,12 @@ LIMIT_S = 60
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("train.batch_size=1000000000", "a step would go through it .* times; lower --train.batch_size"),
+        ("train.batch_size=1000000000", "tokens in a step, above 67,108,864: lower one of them"),
+        ("train.batch_size=1000000", "a step would go through it .* times; lower --train.batch_size"),
         ("model.vocab_size=1000000000", r"needs \d+ GB on every rank"),
-        ("model.max_seq_len=1000000000", "use a longer text or a smaller --model.max_seq_len"),
-        ("model.n_layers=1000000", r"needs \d+ GB on every rank"),
+        ("model.max_seq_len=1000000000", "tokens in a step, above 67,108,864: lower one of them"),
+        ("model.max_seq_len=1000000", "use a longer text or a smaller --model.max_seq_len"),
+        ("model.n_layers=1000000", r"1,000,000 layers, however small, take \d+ GB"),
         ("model.ffn_dim=1000000000", r"needs [\d,]+ GB on every rank"),
         ("train.max_steps=1" + 30 * "0", "must be at most 9223372036854775807"),
         ("train.max_steps=1" + 5000 * "0", "takes a whole number"),
