@@ -7,7 +7,7 @@ import time
 
 from tqdm import tqdm
 
-EVALUATION_LINES_S = 15.0
+EVALUATION_LINES_S, EVALUATION_BAR_S = 15.0, 0.5  # between two words on an evaluation
 PLAIN_LINES = 20  # about so many progress lines in a run whose output is not a terminal
 
 
@@ -26,7 +26,7 @@ class Progress:
         self._shown, self._total = shown, total
         self._every = max(1, total // PLAIN_LINES)
         self._start, self._done_at_start = time.perf_counter(), done
-        self._said_s = self._start  # when something was said of an evaluation
+        self._evaluated, self._said_s = 0, 0.0  # batches of an evaluation under way, and when that was last said
         self._bar: tqdm | None = None
         if shown and (columns := terminal_columns()):
             # tqdm finds no room for a bar on the terminals that Open MPI makes up, of 0 columns and 0 rows.
@@ -46,9 +46,11 @@ class Progress:
 
     def evaluating(self, done: int, total: int) -> None:
         """Show that so many of the batches of an evaluation are done; in a log, now and then if it takes long."""
-        now = time.perf_counter()
-        if done == total or now - self._said_s < (0.5 if self._bar is not None else EVALUATION_LINES_S):
-            self._said_s = now if done in (1, total) else self._said_s
+        now, every_s = time.perf_counter(), EVALUATION_LINES_S if self._bar is None else EVALUATION_BAR_S
+        if not self._evaluated:  # it has just begun
+            self._said_s = now
+        self._evaluated = done % total
+        if not self._evaluated or now - self._said_s < every_s:
             return
         self._said_s = now
         if self._bar is not None:

@@ -2,6 +2,7 @@ import os
 import pty
 import subprocess
 import sys
+import time
 
 from dist_llm.training.progress import Progress, terminal_columns
 from tests.conftest import environment
@@ -19,6 +20,18 @@ def test_plain_lines_where_there_is_no_terminal(capsys):
     assert lines[-2].startswith("[####################] step 100/100")
     assert lines[-2].endswith("0:00 left")
     assert lines[-1] == "validation"
+
+
+def test_an_evaluation_that_takes_long_is_told_of_now_and_then(capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    progress = Progress(0, 10, shown=True)
+    for evaluation_s in (14, 40):  # the first one is over before anything is said
+        clock[0] += 100  # of training
+        for done in range(1, 21):
+            clock[0] += evaluation_s / 20
+            progress.evaluating(done, 20)
+    assert capsys.readouterr().out == "evaluating: 45%\nevaluating: 85%\n"
 
 
 def test_the_other_ranks_are_silent(capsys):
