@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from dist_llm.errors import RankLostError, RunError
 from dist_llm.training.checkpoint import find_checkpoint, load_checkpoint
 from dist_llm.training.checkpoint_state import read_state
+from dist_llm.training.metrics import MetricsReader
 from dist_llm.training.position import furthest
 from dist_llm.training.run_dir import may_write
 from dist_llm.training.step import TrainStep
@@ -88,6 +89,8 @@ def _go_back(run: "Run") -> str:
     checkpoint = run.folder / "checkpoints" / name
     parts = comm.on_every_rank(lambda: load_checkpoint(checkpoint, run.config.model)[0] if comm.rank == 0 else {})
     run.train_step.load_state_dict(parts, step)
-    losses = run.position.losses  # their records may be dropped with those of the steps that are taken again
+    # The records of steps that are taken again are dropped, but not what they tell of lost ranks.
+    records = comm.on_rank_0(lambda: [r for r in MetricsReader(run.folder).new_records("lost") if r["step"] > step])
+    losses = [*(loss for record in records for loss in record["lost"]), *run.position.losses]
     run.position = dataclasses.replace(run.position_in_folder(step), losses=losses)
     return f", where {checkpoint} was written,"
