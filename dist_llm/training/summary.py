@@ -1,6 +1,7 @@
 """A run in a line: what it was set to, how far it has come, how good and how fast it is."""
 
 import statistics
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from dist_llm.config import SECTIONS, Config
 from dist_llm.errors import UserError
 from dist_llm.model.llama import count_parameters
-from dist_llm.training.metrics import evaluations_since_best, read_metrics
+from dist_llm.training.metrics import MetricsReader, evaluations_since_best
 from dist_llm.training.run_dir import CONFIG, read_config
 
 Curve = list[tuple[int, float]]  # tokens seen, loss
@@ -73,25 +74,30 @@ def summarize(folder: Path) -> RunSummary:
 
 def _summarize(folder: Path) -> RunSummary:
     config = read_config(folder)
-    records = read_metrics(folder)
-    if not records:
+    step, tokens, seconds, rates = 0, 0, 0.0, array("d")
+    train: Curve = []
+    val: Curve = []
+    for record in MetricsReader(folder).new_records():
+        before, step, tokens = tokens, int(record["step"]), int(record["tokens"])
+        rates.append(record["tokens_per_s"])
+        # A record may stand for several steps, all taken to be as fast as the last.
+        seconds += (tokens - before) / rates[-1] + float(record.get("val_seconds", 0))
+        if record["loss"] is not None:
+            train.append((tokens, float(record["loss"])))
+        if "val_loss" in record:
+            val.append((tokens, float(record["val_loss"])))
+    if not rates:
         return RunSummary(folder, "broken: no step was recorded", _values(config), _parameters(config))
-    seconds = sum(float(r.get("val_seconds", 0)) for r in records)
-    before = 0
-    for record in records:  # a record may stand for several steps, all taken to be as fast as the last
-        seconds += (record["tokens"] - before) / record["tokens_per_s"]
-        before = record["tokens"]
-    val = [(int(r["tokens"]), float(r["val_loss"])) for r in records if "val_loss" in r]
     return RunSummary(
         folder,
-        _status(folder, config, int(records[-1]["step"])),
+        _status(folder, config, step),
         _values(config),
         _parameters(config),
-        tokens=int(records[-1]["tokens"]),
+        tokens=tokens,
         best_val_loss=min((loss for _, loss in val), default=None),
-        tokens_per_s=statistics.median(float(r["tokens_per_s"]) for r in records),
+        tokens_per_s=statistics.median(rates),
         hours=seconds / 3600,
-        train=[(int(r["tokens"]), float(r["loss"])) for r in records],
+        train=train,
         val=val,
     )
 

@@ -9,6 +9,7 @@ from dist_llm.errors import RunError
 from dist_llm.training.guard import FIRST_STEPS, StepGuard
 from dist_llm.training.metrics import read_metrics
 from dist_llm.training.step import TrainStep
+from dist_llm.training.summary import summarize
 
 
 @pytest.mark.parametrize(("loss", "grad_norm"), [(math.nan, 1.0), (1.0, math.inf), (1.0, math.nan)])
@@ -62,6 +63,8 @@ def test_a_run_leaves_a_bad_step_out(train, tmp_path, bad_step_3, strategy):
     assert records[2]["grad_norm"] is None
     assert all(math.isfinite(record["loss"]) for record in records)
     assert "finished" in out
+    summary = summarize(tmp_path / "run")
+    assert (summary.status, len(summary.train)) == ("finished", 5 - (records[2]["loss"] is None))
 
 
 @pytest.mark.parametrize("lr", ["1e38", "1e30"])
