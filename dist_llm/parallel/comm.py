@@ -102,6 +102,10 @@ class Comm(ABC):
         """
 
     @abstractmethod
+    def revoke(self) -> None:
+        """Let all calls of all ranks raise `RankLostError`, until they `shrink`; any thread may call."""
+
+    @abstractmethod
     def agree(self) -> None:
         """Return on all ranks, or, if one has died or has noticed that one has, raise `RankLostError` on all of them.
 
@@ -247,6 +251,9 @@ class SerialComm(Comm):
 
     def shrink(self, able: bool) -> None:
         """Do nothing: it has lost nobody."""
+
+    def revoke(self) -> None:
+        """Do nothing: there is no call that waits."""
 
     def agree(self) -> None:
         """Return."""

@@ -67,8 +67,7 @@ class MPIComm(Comm):
             if error.Get_error_class() not in (mpi.ERR_PROC_FAILED, mpi.ERR_PROC_FAILED_PENDING, mpi.ERR_REVOKED):
                 raise
             # Some ranks have noticed nothing, and wait for others that have: that ends their waiting.
-            with contextlib.suppress(mpi.Exception):
-                self._comm.Revoke()
+            self.revoke()
             raise RankLostError from error
 
     def _of_others(self, n_bytes: int) -> float:
@@ -190,13 +189,20 @@ class MPIComm(Comm):
         self.rank, self.size = ordered.Get_rank(), ordered.Get_size()
         self.has_shrunk = True
 
+    def revoke(self) -> None:
+        """Revoke the communicator, once or again."""
+        if self.survives:
+            with contextlib.suppress(self._mpi.Exception):
+                self._comm.Revoke()
+
     def agree(self) -> None:
         """Take part in ULFM's agreement, which the death of a rank does not disturb."""
         if self.survives:
-            try:
-                self._disagreed = not self._comm.Agree(1)
-            except self._mpi.Exception:
-                self._disagreed = True
+            with self._counters.waiting("agree"):
+                try:
+                    self._disagreed = not self._comm.Agree(1)
+                except self._mpi.Exception:
+                    self._disagreed = True
             if self._disagreed:
                 raise RankLostError
 

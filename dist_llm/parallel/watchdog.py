@@ -37,7 +37,8 @@ LOOK_S = 0.25
 STOPPED_S = 3.0  # a rank that is stopped for longer is given up
 SILENT_S = 60.0  # and so is one that does not look around: it hangs in the kernel, or holds Python's lock
 GONE_S = 2.0  # after a rank's death, for the launcher to act first
-UNNOTICED_S = 10.0  # after which a rank that waits in MPI would know of a death, if MPI did
+FORGOTTEN_S = 0.75  # after which a rank that waits in MPI should know of a death
+UNNOTICED_S = 5.0  # after which it will not, whatever is done
 LEAST_LIMIT_S = 120.0
 TIMES_LONGEST = 20  # of a phase: it may take so many times as long as it has ever taken
 
@@ -121,11 +122,7 @@ class Watchdog:
         self._next, self._state, self._looks = row, state, looks
         name = f"rank {self._ranks[row]} (process {pid})"
         if state == "gone":
-            # Where ranks survive a death, MPI knows of one by a signal, and the others leave the dead behind.
-            unnoticed = not self._comm.survives or self._comm.waits_s > UNNOTICED_S
-            if self._bad_s > GONE_S and unnoticed:
-                self._say(f"{name} has ended without a word: ending the job")
-                self._end_job()
+            self._act_on_death(name)
         elif self._bad_s > (STOPPED_S if state == "stopped" else SILENT_S):
             what = "is stopped" if state == "stopped" else "does not answer"
             self._say(f"{name} {what}, for {self._bad_s:.0f} s now: killing it; it was in")
@@ -133,6 +130,23 @@ class Watchdog:
                 _send(pid, number)
             time.sleep(2 * LOOK_S)
             _send(pid, signal.SIGKILL)
+
+    def _act_on_death(self, name: str) -> None:
+        """See to it that the death of the next rank becomes known."""
+        # Where ranks survive one, MPI knows of it by a signal, and whoever waits is told, within some hundredths of a
+        # second; but not of an exit, and now and then a rank is forgotten.
+        waits_s = min(self._comm.waits_s, self._bad_s)
+        if self._comm.survives and waits_s > FORGOTTEN_S:
+            self._comm.revoke()
+        if self._bad_s > GONE_S and (not self._comm.survives or waits_s > UNNOTICED_S):
+            self._say(f"{name} has ended without a word: ending {'this rank' if self._comm.survives else 'the job'}")
+            self._say(f"it waits in\n{self._stack()}")
+            self._end_job()
+
+    def _stack(self) -> str:
+        """Return where the main thread is."""
+        frame = sys._current_frames()[threading.main_thread().ident or 0]
+        return "".join(traceback.format_stack(frame)).rstrip()
 
     def left_behind(self, ranks: list[int]) -> None:
         """Learn which ranks, by their first numbers, have died and are known to have."""
@@ -147,9 +161,8 @@ class Watchdog:
             return
         taken_s, waits = self._lived_s - self._since_s, self._comm.waits_s > LOOK_S
         if taken_s > limit_s * (2 if waits else 1):
-            stack = traceback.format_stack(sys._current_frames()[threading.main_thread().ident or 0])
             what = "waits for other ranks" if waits else "hangs"
-            self._say(f"{what} in a {name}, for {taken_s:.0f} s now: giving up; it was in\n{''.join(stack).rstrip()}")
+            self._say(f"{what} in a {name}, for {taken_s:.0f} s now: giving up; it was in\n{self._stack()}")
             self._end_job()
 
     def _say(self, text: str) -> None:

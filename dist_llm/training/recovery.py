@@ -43,14 +43,14 @@ def recover(run: "Run") -> None:
         try:
             with comm.watchdog.phase("recovery", LIMIT_S):
                 comm.shrink(may_write(run.folder))
-                origin = _take_up(run)
                 alive = comm.allgather(run.origin)
+                lost = sorted(set(run.alive) - set(alive))
+                comm.watchdog.left_behind(lost)
+                origin = _take_up(run)
             break
         except RankLostError:
             continue
-    lost = sorted(set(run.alive) - set(alive))
     run.alive = alive
-    comm.watchdog.left_behind(lost)
     seconds = time.perf_counter() - start
     loss = {"ranks": lost, "in_step": interrupted, "seconds": round(seconds, 4)}
     run.position = dataclasses.replace(run.position, losses=[*run.position.losses, loss])
