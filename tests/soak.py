@@ -196,10 +196,10 @@ def main() -> int:
         left = sorted(path.name for own in ("tmp", "shm") for path in (Path(name) / own).iterdir())
     print(f"{number} runs of {STEPS} steps on {arguments.ranks} ranks; faults: {dict(faults.count)}")
     print(f"rank 0: at most {watch.memory_bytes / 1e6:.0f} MB and {watch.files} open files")
-    if left and not (faults.count["kill_mpirun"] or faults.count["kill_launcher"]):
+    if left and not faults.count["kill_launcher"]:
         troubles.append(f"temporary files are left: {', '.join(left)}")
     elif left:  # who is killed does not tidy up
-        print(f"left by a killed mpirun: {', '.join(left)}")
+        print(f"left by a killed launcher: {', '.join(left)}")
     print(
         "\n".join(troubles) or "all weights, optimizer states and losses are equal in every bit; nothing else is left"
     )

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from dist_llm.errors import UserError
 from dist_llm.launching.hosts import Host, HostWatch, answering
 from dist_llm.launching.job import Stop, run_job, say
 from dist_llm.launching.mpi_command import MPICommand
+from dist_llm.launching.own_space import own_space
 from dist_llm.settings import Settings
 from dist_llm.training.checkpoint import list_checkpoints, verify_checkpoint
 from dist_llm.training.checkpoint_state import DamagedCheckpointError
@@ -107,9 +109,11 @@ class Supervisor:
         say(f"{self.ranks} ranks{' on ' + ', '.join(h.name for h in self.hosts) if self.hosts else ''}: {self.run_dir}")
         program = [sys.executable, "-m", "dist_llm.train", *arguments]
         environment = self.command.environment(os.environ)
-        with HostWatch(self.hosts, shlex.split(self.command.remote_shell)) as watch:
+        # Other hosts have no such folders.
+        space = nullcontext(dict[str, str]()) if self.hosts else own_space(environment)
+        with HostWatch(self.hosts, shlex.split(self.command.remote_shell)) as watch, space as names:
             return run_job(
-                [*words, *program], environment, stop, self.grace_s,
+                [*words, *program], environment | names, stop, self.grace_s,
                 lambda: f"no answer from {watch.lost}" if watch.lost else "",
             )  # fmt: skip
 
