@@ -178,21 +178,25 @@ class Watchdog:
 
 def _shared_table(comm: Comm, ranks: list[int]) -> np.ndarray:
     """Return a table that the ranks of this host share, in memory alone; collective over all ranks."""
-    path = ""
+    size, path, descriptor = len(ranks) * ROW.itemsize, "", -1
     if ranks[0] == comm.rank:
-        folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-        descriptor, path = tempfile.mkstemp(prefix="dist_llm-", dir=folder)
-        os.ftruncate(descriptor, len(ranks) * ROW.itemsize)
+        if sys.platform == "linux":  # memory without a name, which is gone with its processes
+            descriptor = os.memfd_create("watchdog", os.MFD_CLOEXEC)
+            path = f"/proc/{os.getpid()}/fd/{descriptor}"
+        else:
+            descriptor, path = tempfile.mkstemp(prefix="dist_llm-")
+        os.ftruncate(descriptor, size)
     paths = comm.allgather(path)
     try:
         if not path:
-            descriptor = os.open(paths[ranks[0]], os.O_RDWR)
-        memory = mmap.mmap(descriptor, len(ranks) * ROW.itemsize)
-        os.close(descriptor)
+            descriptor = os.open(paths[ranks[0]], os.O_RDWR | os.O_CLOEXEC)
+        memory = mmap.mmap(descriptor, size)
     except OSError:  # another container: nothing of that rank can be seen, so this one is by itself
-        memory = mmap.mmap(-1, len(ranks) * ROW.itemsize)
-    comm.allgather(None)  # all have opened it: its name can go
-    if path:
+        memory = mmap.mmap(-1, size)
+    comm.allgather(None)  # all have opened it
+    if descriptor >= 0:
+        os.close(descriptor)
+    if path and sys.platform != "linux":
         os.unlink(path)
     return np.frombuffer(memory, ROW)
 
