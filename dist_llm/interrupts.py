@@ -29,9 +29,24 @@ def listen() -> None:
             signal.signal(number, _end)
 
 
-def is_listening(number: int) -> bool:
-    """Whether `listen` has set what a signal does."""
-    return signal.getsignal(number) is _end
+def raise_at_first() -> None:
+    """From now on, let the first signal raise KeyboardInterrupt, which leads to an orderly end."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is _end:
+            signal.signal(number, _raise)
+
+
+def _raise(number: int, frame: types.FrameType | None) -> None:
+    for other in SIGNALS:
+        if signal.getsignal(other) is _raise:
+            signal.signal(other, _end_silently)
+    raise KeyboardInterrupt
+
+
+def _end_silently(number: int, frame: types.FrameType | None) -> None:
+    # A launcher may pass SIGUSR1 on several times, while the end is under way.
+    if number != signal.SIGUSR1:
+        os._exit(STATUS)
 
 
 def _end(number: int, frame: types.FrameType | None) -> None:

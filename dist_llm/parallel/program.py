@@ -9,7 +9,6 @@ import errno
 import io
 import os
 import platform
-import signal
 import sys
 import time
 import traceback
@@ -43,11 +42,7 @@ def run(main: Callable[[list[str], Comm], int], argv: list[str] | None = None) -
         What `main` returned, or the status of a `ReportedError` (2 for a user's mistake); 1 after any other exception,
         130 after Ctrl-C.
     """
-    # Until a training run listens for them itself, the signals that end a program do so as Ctrl-C does; but what the
-    # user told this process to ignore (nohup) stays ignored.
-    for number in interrupts.SIGNALS:
-        if interrupts.is_listening(number) or signal.getsignal(number) == signal.SIG_DFL:
-            signal.signal(number, signal.default_int_handler)
+    interrupts.listen()  # in MPI's start-up, nothing could be done with an exception
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a model may write what this terminal has no letters for
     try:
@@ -59,11 +54,12 @@ def run(main: Callable[[list[str], Comm], int], argv: list[str] | None = None) -
         else:
             time.sleep(1)  # the launcher ends all at the first one's end: rank 0 speaks before
         return error.status
-    if comm.size > 1:
-        comm.watchdog = Watchdog(comm)
     prefix = f"[rank {comm.rank} {platform.node()}] " if comm.size > 1 else ""
     argv = sys.argv[1:] if argv is None else argv
     try:
+        interrupts.raise_at_first()  # until a training run listens itself
+        if comm.size > 1:
+            comm.watchdog = Watchdog(comm)
         check_same_program(comm, argv)
         status = main(argv, comm)
         return _end("", status, comm, agreed=True, speaks=False)
