@@ -11,7 +11,8 @@ import types
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 STATUS = 130  # as a shell calls the end by Ctrl-C
-RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK")
+# What launchers (Open MPI's, MPICH's and Intel's, MVAPICH's, PMIx, PALS, Slurm's) call a process's rank.
+LAUNCHER_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "PMIX_RANK", "PALS_RANKID", "SLURM_PROCID")
 
 
 def is_program() -> bool:
@@ -50,6 +51,6 @@ def _end_silently(number: int, frame: types.FrameType | None) -> None:
 
 
 def _end(number: int, frame: types.FrameType | None) -> None:
-    if all(os.environ.get(name, "0") == "0" for name in RANKS):  # one of several ranks speaks
+    if all(os.environ.get(name, "0") == "0" for name in LAUNCHER_RANKS):  # one of several ranks speaks
         os.write(2, b"interrupted\n")
     os._exit(STATUS)

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import psutil
 
+from dist_llm.interrupts import SIGNALS
 from dist_llm.launching.help_messages import HelpMessages
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 SAME_WISH_S = 1.0  # some tools signal twice (`timeout`: its child, then its process group); that is one wish
 TERM_PATIENCE_S = 3.0  # from SIGTERM to another, and from that to SIGKILL
 ORPHAN_PATIENCE_S = 2.0  # what the launcher leaves behind may be about to end by itself

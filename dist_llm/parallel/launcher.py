@@ -4,13 +4,13 @@ import os
 import socket
 
 from dist_llm.errors import UserError
+from dist_llm.interrupts import LAUNCHER_RANKS
 from dist_llm.parallel.comm import Comm, SerialComm
 from dist_llm.parallel.mpi_comm import MPIComm
 
 # What a launcher tells the processes it starts: how many they are, and which one each is. (Open MPI, MPICH and Intel
 # MPI, MVAPICH, Slurm's srun, Flux; PMIx and PALS tell the rank only.)
 LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "FLUX_JOB_SIZE")
-LAUNCHER_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "PMIX_RANK", "PALS_RANKID", "SLURM_PROCID")
 
 
 def launcher_rank() -> int:

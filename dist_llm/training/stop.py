@@ -3,6 +3,8 @@
 import signal
 import types
 
+from dist_llm.interrupts import SIGNALS
+
 
 class StopRequest:
     """Listens for the signals by which people and schedulers end a program.
@@ -15,12 +17,10 @@ class StopRequest:
     received : bool
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-
     def __init__(self) -> None:
         self.received = False
         # A signal that is ignored (nohup does that to SIGHUP) stays so.
-        found = {number: signal.getsignal(number) for number in self.SIGNALS}
+        found = {number: signal.getsignal(number) for number in SIGNALS}
         self._previous = {int(n): handler for n, handler in found.items() if handler not in (signal.SIG_IGN, None)}
         for number in self._previous:
             signal.signal(number, self._receive)
