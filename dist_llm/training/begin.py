@@ -27,6 +27,7 @@ from dist_llm.training.checkpoint import find_checkpoint, load_checkpoint
 from dist_llm.training.checkpoint_state import read_state
 from dist_llm.training.end_mark import remove_end_mark
 from dist_llm.training.event_files import check_that_event_files_can_be_written
+from dist_llm.training.limits import check_sizes
 from dist_llm.training.load_run import load, shape_of, shards_of_run
 from dist_llm.training.metrics import evaluations_since_best
 from dist_llm.training.pruning import set_aside_later_checkpoints
@@ -42,11 +43,6 @@ from dist_llm.training.run_dir import (
 # What a resumed run may not change: it would no longer be the same run. (The text may move, but not change: its tokens
 # are compared.)
 FIXED = (*(f"model.{key}" for key in SECTIONS["model"]), "train.seed", "train.batch_size", "train.run_dir")
-
-# What would take all memory before anything else could say so.
-MOST_LAYERS = 100_000
-LAYER_BYTES = 12_000  # of a layer, even without parameters
-MOST_TOKENS = 1 << 26  # in a step
 
 # What a model of given weights may be given otherwise.
 FREE_TO_CHANGE = ("max_seq_len", "dropout", "init_std")
@@ -219,7 +215,7 @@ class Continued:
 
 def _checked(config: Config) -> Config:
     """Return the configuration, which can be had here, with paths that hold where the run may be resumed."""
-    _check_sizes(config)
+    check_sizes(config)
     if config.log.tensorboard:
         check_that_event_files_can_be_written()
     named = {key: getattr(config.data, key) for key in ("shards", "tokenizer")}
@@ -231,18 +227,6 @@ def _checked(config: Config) -> Config:
     }
     run_dir = config.train.run_dir and str(Path(config.train.run_dir).expanduser())
     return config.replace({"data": data, "train": {"run_dir": run_dir}})
-
-
-def _check_sizes(config: Config) -> None:
-    model, batch_size = config.model, config.train.batch_size
-    if model.n_layers > MOST_LAYERS:
-        needed = model.n_layers * LAYER_BYTES / 1e9
-        raise UserError(f"{model.n_layers:,} layers, however small, take {needed:,.0f} GB: choose a smaller [model]")
-    if (tokens := batch_size * model.max_seq_len) > MOST_TOKENS:
-        raise UserError(
-            f"train.batch_size={batch_size} times model.max_seq_len={model.max_seq_len} are {tokens:,} tokens in a "
-            f"step, above {MOST_TOKENS:,}: lower one of them"
-        )
 
 
 def _prepare(config: Config) -> Path:

@@ -1,6 +1,6 @@
 """Settings that no machine or text is large enough for: told before the first step, which would never end or fit.
 
-All figures are lower bounds, so that nothing is refused which would work.
+First `check_sizes`, of the settings alone; then, when the text is known, `fitted`.
 """
 
 import psutil
@@ -12,9 +12,32 @@ from dist_llm.errors import UserError
 from dist_llm.inference.generation import prompt_tokens
 from dist_llm.model.llama import count_parameters
 
+# What would take all memory before anything else could say so.
+MOST_LAYERS = 100_000
+SMALLEST_LAYER_BYTES = 12_000  # Python's objects of a layer, measured
+MOST_TOKENS = 1 << 26  # in a step
+
 MAX_EPOCHS_A_STEP = 100  # a step that goes through the text more often only repeats itself
-LAYER_BYTES = 20_000  # Python's objects of a layer, with no number in it
+LAYER_BYTES = 20_000  # the same, with what the optimizer and the strategy keep of it
 LONGEST_KEPT = 512  # up to so many positions, attention keeps its scores for the backward pass
+
+
+def check_sizes(config: Config) -> None:
+    """Refuse, before a text is read, what no memory would be large enough for.
+
+    Raises
+    ------
+    UserError
+    """
+    model, batch_size = config.model, config.train.batch_size
+    if model.n_layers > MOST_LAYERS:
+        needed = model.n_layers * SMALLEST_LAYER_BYTES / 1e9
+        raise UserError(f"{model.n_layers:,} layers, however small, take {needed:,.0f} GB: choose a smaller [model]")
+    if (tokens := batch_size * model.max_seq_len) > MOST_TOKENS:
+        raise UserError(
+            f"train.batch_size={batch_size} times model.max_seq_len={model.max_seq_len} are {tokens:,} tokens in a "
+            f"step, above {MOST_TOKENS:,}: lower one of them"
+        )
 
 
 def check_that_it_fits(config: Config, n_sequences: int, ranks: int, ranks_here: int, there_bytes: int = 0) -> None:
