@@ -26,12 +26,14 @@ import tempfile
 import threading
 import time
 import traceback
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from dist_llm.parallel.comm import Comm
+from dist_llm.parallel.hosts import first_of_host
 
 LOOK_S = 0.25
 STOPPED_S = 3.0  # a rank that is stopped for longer is given up
@@ -61,14 +63,14 @@ class Watchdog:
     def __init__(self, comm: Comm) -> None:
         self.timeout_s = 0.0
         self._comm, self._name = comm, f"[rank {comm.rank} {platform.node()}]"
-        hosts = comm.allgather(platform.node())
-        self._ranks = [rank for rank in range(comm.size) if hosts[rank] == hosts[comm.rank]]
+        first = first_of_host(comm)
+        self._ranks = [rank for rank in range(comm.size) if first[rank] == first[comm.rank]]
         self._me = self._ranks.index(comm.rank)
         self._table = _shared_table(comm, self._ranks)
         self._table[self._me] = (os.getpid(), 0, 0)
         comm.allgather(None)  # now every row is there
         ring = [*range(self._me + 1, len(self._ranks)), *range(self._me)]
-        # Of ranks in other containers, which may have the same name for their host, nothing can be seen.
+        # Of ranks in other containers nothing can be seen.
         self._others = [row for row in ring if _state(int(self._table["pid"][row])) != "gone"]
         self._next = -1  # row of the rank that is watched
         self._state, self._looks, self._bad_s = "alive", 0, 0.0  # how it is, and for how long not well
@@ -178,27 +180,34 @@ class Watchdog:
 
 def _shared_table(comm: Comm, ranks: list[int]) -> np.ndarray:
     """Return a table that the ranks of this host share, in memory alone; collective over all ranks."""
-    size, path, descriptor = len(ranks) * ROW.itemsize, "", -1
+    size, path, name, descriptor = len(ranks) * ROW.itemsize, "", f"dist_llm-{uuid.uuid4().hex}", -1
     if ranks[0] == comm.rank:
-        if sys.platform == "linux":  # memory without a name, which is gone with its processes
-            descriptor = os.memfd_create("watchdog", os.MFD_CLOEXEC)
+        if sys.platform == "linux":  # memory without a path of its own, which is gone with its processes
+            descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
             path = f"/proc/{os.getpid()}/fd/{descriptor}"
         else:
-            descriptor, path = tempfile.mkstemp(prefix="dist_llm-")
+            descriptor, path = tempfile.mkstemp(prefix=name)
         os.ftruncate(descriptor, size)
-    paths = comm.allgather(path)
-    try:
-        if not path:
-            descriptor = os.open(paths[ranks[0]], os.O_RDWR | os.O_CLOEXEC)
-        memory = mmap.mmap(descriptor, size)
-    except OSError:  # another container: nothing of that rank can be seen, so this one is by itself
-        memory = mmap.mmap(-1, size)
+    theirs, its_name = comm.allgather((path, name))[ranks[0]]
+    if not path and (sys.platform != "linux" or _links_to(theirs, its_name)):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(theirs, os.O_RDWR | os.O_CLOEXEC)
+    # A rank in another container, where that path is missing or another file's, is by itself.
+    memory = mmap.mmap(descriptor, size)
     comm.allgather(None)  # all have opened it
     if descriptor >= 0:
         os.close(descriptor)
     if path and sys.platform != "linux":
         os.unlink(path)
     return np.frombuffer(memory, ROW)
+
+
+def _links_to(path: str, name: str) -> bool:
+    """Whether a path below /proc leads to the memory of this name: its numbers may mean other things elsewhere."""
+    try:
+        return os.readlink(path).startswith(f"/memfd:{name}")
+    except OSError:
+        return False
 
 
 def _state(pid: int) -> str:

@@ -6,13 +6,13 @@ it left, and after the run, all ranks look at each other's notes. Nothing is add
 barrier least of all, which would take away the very overlap that it should measure.
 """
 
-import platform
 import time
 from collections.abc import Sequence
 
 import numpy as np
 
 from dist_llm.parallel.comm import Comm
+from dist_llm.parallel.hosts import first_of_host
 
 CLOCK_READINGS = 101
 
@@ -44,7 +44,7 @@ def clock_offset(comm: Comm) -> float:
     The ranks of a host read the same clock. Those of others leave a small all-reduce at nearly the same moment: the
     median of many readings is good to about the latency of the network.
     """
-    if len(set(comm.allgather(platform.node()))) == 1:
+    if not any(first_of_host(comm)):
         return 0.0
     token, readings = np.zeros(1), np.empty(CLOCK_READINGS)
     for i in range(CLOCK_READINGS):

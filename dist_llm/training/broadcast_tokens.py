@@ -4,7 +4,6 @@ Hosts of a cluster often share a file system, and each rank maps the same files 
 rank 0's host need have the text. Of the ranks of a host the first one reads every byte of its copy and checks it.
 """
 
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from dist_llm.data.loader import CountedTokens, Tokens, TokensInMemory
 from dist_llm.data.preparation import Data, open_data
 from dist_llm.errors import UserError
 from dist_llm.parallel.comm import Comm
+from dist_llm.parallel.hosts import first_of_host
 from dist_llm.text import tokenizer_from_dict
 
 CHUNK = 1 << 20  # tokens sent at once
@@ -32,7 +32,7 @@ def broadcast_tokens(folder: Path, comm: Comm) -> tuple[Data, list[int]]:
     UserError
         Rank 0 cannot open it, or its copy is damaged.
     """
-    first = first_of_host(comm)
+    first = first_of_host(comm)  # that one checks the shards of the host
 
     def attempt() -> Data | None:
         try:
@@ -66,20 +66,6 @@ def _files(tokens: Tokens) -> list[Tokens]:
 def _joined(files: list[Tokens]) -> Tokens:
     """Return the split of which `_files` made the list."""
     return CountedTokens(*files) if len(files) > 1 else files[0]
-
-
-def first_of_host(comm: Comm) -> list[int]:
-    """Return, for each rank, the first rank of its host; that one checks the shards of the host."""
-    hosts = comm.allgather((socket.gethostname(), _boot_id()))
-    return [hosts.index(host) for host in hosts]
-
-
-def _boot_id() -> str:
-    """Return what tells this machine from another of the same name, on Linux: two may be called localhost."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-    except OSError:
-        return ""
 
 
 def _send(shards: Tokens | None, report: tuple[int, str, int], comm: Comm) -> Tokens:

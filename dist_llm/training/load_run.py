@@ -14,8 +14,8 @@ from dist_llm.interop import huggingface
 from dist_llm.model.llama import Llama
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.cores import usable_cores
+from dist_llm.parallel.hosts import first_of_host
 from dist_llm.text import TOKENIZER, TOKENIZER_CONFIG, Tokenizer, load_tokenizer
-from dist_llm.training.broadcast_tokens import first_of_host
 from dist_llm.training.checkpoint import find_checkpoint, is_checkpoint, load_weights
 from dist_llm.training.checkpoint_state import DamagedCheckpointError, read_state
 from dist_llm.training.run_dir import CONFIG, config_of, run_dir_of

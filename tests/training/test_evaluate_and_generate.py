@@ -19,7 +19,7 @@ from dist_llm.errors import UserError
 from dist_llm.inference.evaluation import evaluate
 from dist_llm.model.llama import Llama
 from dist_llm.parallel.comm import SerialComm
-from dist_llm.training.broadcast_tokens import first_of_host
+from dist_llm.parallel.hosts import first_of_host
 from dist_llm.training.metrics import read_metrics
 from tests.oracles.plain import plain_cross_entropy
 
