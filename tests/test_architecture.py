@@ -17,6 +17,7 @@ BASE = {
     "settings",
     "seeding",
     "atomic",
+    "file_lock",
     "partition",
     "option",
     "regular_file",

@@ -1,8 +1,6 @@
 """A folder that comes to be by and by: whole under its name or not there, and continued after an interruption."""
 
 import contextlib
-import fcntl
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -10,6 +8,7 @@ from pathlib import Path
 
 from dist_llm.atomic import fsync, make_folder, remove_litter, whole_folder
 from dist_llm.errors import RunError
+from dist_llm.file_lock import try_lock
 
 LOCK = ".lock"
 KEPT_S = 7 * 24 * 3600  # how long a folder waits to be continued
@@ -38,9 +37,8 @@ def continued_folder(path: Path) -> Iterator[Path]:
     if partial.is_symlink():  # what is old in the folder is deleted, and this would be another one
         partial.unlink()
     partial.mkdir(exist_ok=True)
-    descriptor = os.open(partial / LOCK, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    try:
-        if not _lock(descriptor):
+    with try_lock(partial / LOCK) as is_ours:
+        if not is_ours:
             with whole_folder(path) as private:
                 yield private
             return
@@ -56,17 +54,6 @@ def continued_folder(path: Path) -> Iterator[Path]:
             if path.exists() or not isinstance(error, KeyboardInterrupt | OSError | RunError):
                 shutil.rmtree(partial, ignore_errors=True)
             raise
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    """Take the lock of an open file until that is closed, or the process ends; return whether it was free."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _remove_ownerless(folder: Path, wanted: Path) -> None:
@@ -83,9 +70,6 @@ def _remove_ownerless(folder: Path, wanted: Path) -> None:
         with contextlib.suppress(OSError):
             if not whole.exists() and time.time() - partial.stat().st_mtime < KEPT_S:
                 continue
-            descriptor = os.open(partial / LOCK, os.O_CREAT | os.O_RDWR, 0o666)
-            try:
-                if _lock(descriptor):
+            with try_lock(partial / LOCK) as is_ours:
+                if is_ours:
                     shutil.rmtree(partial, ignore_errors=True)
-            finally:
-                os.close(descriptor)

@@ -2,11 +2,9 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import itertools
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,10 @@ from typing import Any
 from dist_llm.atomic import is_temporary, make_folder, remove_litter, write_bytes
 from dist_llm.config import SECTIONS, Config, ModelConfig
 from dist_llm.errors import UserError
+from dist_llm.file_lock import try_lock
 from dist_llm.interop import huggingface
 from dist_llm.interop.weights import check_size
+from dist_llm.regular_file import open_regular
 from dist_llm.settings import parse_toml, read_configuration
 from dist_llm.training.checkpoint import CHECKPOINTS, is_checkpoint, list_checkpoints, open_tensors
 from dist_llm.training.checkpoint_state import read_state
@@ -59,8 +59,11 @@ def _is_left_by_a_start(path: Path) -> bool:
     if path.is_dir():
         return path.name == CHECKPOINTS and all(map(is_temporary, path.iterdir()))
     if path.name == METRICS:
-        with path.open("rb") as file:
-            line = file.readline(LONG_LINE)
+        try:
+            with open_regular(path) as file:
+                line = file.readline(LONG_LINE)
+        except OSError:
+            return False
         return len(line) < LONG_LINE and not line.endswith(b"\n")
     return path.name in START_UP or is_temporary(path)
 
@@ -143,30 +146,16 @@ def locked(run_dir: Path, wait_s: float = 0.0) -> Iterator[None]:
                 "it leads to, or link the whole run folder"
             )
     lock = run_dir / LOCK
-    try:
-        descriptor = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
-    except OSError as error:
-        raise UserError(f"cannot lock the run folder with {lock} ({error.strerror}): remove that file") from error
-    try:
-        _lock(descriptor, time.monotonic() + wait_s)
+    with contextlib.ExitStack() as held:
+        try:
+            is_ours = held.enter_context(try_lock(lock, wait_s))
+        except OSError as error:
+            raise UserError(f"cannot lock the run folder with {lock} ({error.strerror}): remove that file") from error
+        if not is_ours:
+            raise UserError(f"another process is training the run {run_dir}: wait for its end, or end it")
         for folder in (run_dir, run_dir / "samples", run_dir / CHECKPOINTS, *list_checkpoints(run_dir)):
             remove_litter(folder, held=True)
         yield
-    except BlockingIOError:
-        raise UserError(f"another process is training the run {run_dir}: wait for its end, or end it") from None
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, deadline_s: float) -> None:
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() >= deadline_s:
-                raise
-        time.sleep(0.02)
 
 
 def may_write(run_dir: Path) -> bool:
@@ -265,4 +254,4 @@ def run_dir_of(path: Path) -> Path:
     """Return the run folder of a run folder or of one of its checkpoints."""
     if not is_checkpoint(path):
         return path
-    return path.parent.parent if path.parent.name == "checkpoints" else path.resolve().parent.parent
+    return path.parent.parent if path.parent.name == CHECKPOINTS else path.resolve().parent.parent

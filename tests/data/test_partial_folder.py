@@ -59,3 +59,15 @@ def test_what_is_being_written_or_is_not_ours_stays(left, tmp_path):
             os.utime(folder, (long_ago, long_ago))
         make(tmp_path / "other")
         assert names(tmp_path) == [".left.partial", ".mine.partial", "other"]
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
+    """Not even to find out that nobody wants a folder any more."""
+    ownerless, elsewhere = tmp_path / ".old.partial", tmp_path / "elsewhere"
+    (tmp_path / "old").mkdir()
+    ownerless.mkdir()
+    (ownerless / "meta.json").touch()
+    (ownerless / ".lock").symlink_to(elsewhere)
+    with continued_folder(tmp_path / "new"):
+        assert not elsewhere.exists()
+    assert not elsewhere.exists()

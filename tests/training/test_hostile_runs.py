@@ -14,7 +14,7 @@ from dist_llm.errors import UserError
 from dist_llm.training.checkpoint import find_checkpoint, list_checkpoints
 from dist_llm.training.load_run import load, shape_of
 from dist_llm.training.metrics import MetricsLog, read_metrics
-from dist_llm.training.run_dir import config_of, locked, write_config
+from dist_llm.training.run_dir import check_run_dir_is_free, config_of, locked, write_config
 from tests.fuzz.kinds import make_run, sign_checkpoint, sign_config
 
 
@@ -274,3 +274,9 @@ def test_an_optimizers_state_of_other_shapes_is_told(a_run, checkpoint):
         sign_checkpoint(checkpoint)
         with pytest.raises(UserError, match=message):
             resumed_content(a_run)
+
+
+def test_a_fifo_in_place_of_the_metrics_does_not_hold_a_new_run_up(tmp_path):
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(UserError, match="exists and is not an empty folder"):
+        check_run_dir_is_free(str(tmp_path))
