@@ -5,8 +5,8 @@ import os
 import signal
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -89,7 +89,7 @@ class MPIComm(Comm):
         self._counters.moved("iallreduce", n, n)
         with self._noticing_losses():
             request = self._comm.Iallreduce(self._mpi.IN_PLACE, array, op=self._mpi.SUM)
-        return _Request(request, self._noticing_losses, lambda: self._counters.waiting("iallreduce"))
+        return _Request(request, self)
 
     def reduce_scatter(self, array: np.ndarray, shards: Sequence[slice]) -> np.ndarray:
         """Sum, and keep this rank's shard."""
@@ -223,22 +223,17 @@ class MPIComm(Comm):
 
 
 class _Request:
-    """An MPI request as a `Pending`; both its calls within what is to be around them."""
+    """A request of a communicator's as a `Pending`."""
 
-    def __init__(
-        self,
-        request: Any,
-        noticing_losses: Callable[[], AbstractContextManager[None]],
-        waiting: Callable[[], AbstractContextManager[None]],
-    ) -> None:
-        self._request, self._noticing_losses, self._waiting = request, noticing_losses, waiting
+    def __init__(self, request: Any, comm: MPIComm) -> None:
+        self._request, self._comm = request, comm
 
     def test(self) -> bool:
         """Give MPI the time to proceed."""
-        with self._noticing_losses():
+        with self._comm._noticing_losses():
             return bool(self._request.Test())
 
     def wait(self) -> None:
         """Wait, with MPI proceeding."""
-        with self._waiting(), self._noticing_losses():
+        with self._comm._counters.waiting("iallreduce"), self._comm._noticing_losses():
             self._request.Wait()
