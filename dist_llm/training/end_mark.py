@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dist_llm.atomic import write_text
+from dist_llm.regular_file import read_json
 
 FILE = "end.json"
 LIMIT_BYTES = 1000  # of a file that a run has written there is no more
@@ -42,11 +43,8 @@ def remove_end_mark(run_dir: Path) -> None:
 
 def read_end_mark(run_dir: Path) -> EndMark | None:
     """Return the mark; None if there is none, or one that no run has written."""
-    path = run_dir / FILE
     try:
-        if not path.is_file() or path.stat().st_size > LIMIT_BYTES:
-            return None
-        mark = EndMark(**json.loads(path.read_text(encoding="utf-8")))
+        mark = EndMark(**read_json(run_dir / FILE, LIMIT_BYTES))
     except (OSError, ValueError, TypeError):
         return None
     numbers = type(mark.step) is int and type(mark.max_steps) is int
