@@ -59,7 +59,7 @@ class LossCurve:
             label = "training, one step"
             axes.plot(*zip(*self._train.points, strict=True), color="tab:blue", alpha=0.5, linewidth=1, label=label)
             if self._val.points:
-                label = f"validation, whole split (last {self._last_val_loss:.3f})"
+                label = f"validation (last {self._last_val_loss:.3f})"
                 axes.plot(
                     *zip(*self._val.points, strict=True), color="tab:orange", marker="o", markersize=3, label=label
                 )

@@ -56,7 +56,7 @@ class MetricsLog:
     def write(self, record: dict[str, Any]) -> None:
         """Append one record; floats to six significant digits but for losses, which keep all."""
         self.is_in_vain = is_gone(self._run_dir)
-        exact = ("loss", "val_loss")
+        exact = ("loss", "val_loss", "full_val_loss")
         short = {k: float(f"{v:.6g}") if isinstance(v, float) and k not in exact else v for k, v in record.items()}
         try:
             self._file.append(line_of(short))
