@@ -13,7 +13,6 @@ writes; nothing is ever pickled.
 """
 
 import json
-import math
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -26,7 +25,15 @@ from dist_llm.config import ModelConfig
 from dist_llm.errors import UserError
 from dist_llm.interop.weights import TensorFile
 from dist_llm.model.llama import Llama, half_split
-from dist_llm.training.checkpoint_state import FORMAT, INTERLEAVED, STATE, DamagedCheckpointError, digest_of, read_state
+from dist_llm.training.checkpoint_state import (
+    FORMAT,
+    INTERLEAVED,
+    STATE,
+    DamagedCheckpointError,
+    digest_of,
+    read_state,
+    val_loss,
+)
 from dist_llm.training.tensor_file import write_tensors
 
 CHECKPOINTS = "checkpoints"
@@ -194,15 +201,6 @@ def is_checkpoint(path: Path) -> bool:
     """Whether a path is one of a run's checkpoints rather than a run."""
     path = path.resolve()
     return path.parent.name == CHECKPOINTS and (path.parent.parent / "config.toml").exists()
-
-
-def val_loss(folder: Path) -> float:
-    """Return a checkpoint's validation loss; infinity if none was measured there, or if it is damaged."""
-    try:
-        loss = read_state(folder).get("val_loss")
-    except DamagedCheckpointError:
-        return math.inf
-    return math.inf if loss is None or math.isnan(loss) else loss
 
 
 def find_checkpoint(run: Path, which: str = "last") -> Path:

@@ -5,6 +5,7 @@ A checksum tells damage, but not ill will, which computes it anew: the types of 
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -45,6 +46,31 @@ def read_state(folder: Path) -> dict[str, Any]:
     if wrong := _wrong_values(document):
         raise DamagedCheckpointError(f"{folder} is damaged: {STATE} has a wrong value of {', '.join(wrong)}")
     return document
+
+
+def val_loss(folder: Path) -> float:
+    """Return a checkpoint's validation loss; infinity if none was measured there, or if it is damaged."""
+    try:
+        return readable_val_loss(folder)
+    except OSError:
+        return math.inf
+
+
+def readable_val_loss(folder: Path) -> float:
+    """Return what `val_loss` does, but for a file that cannot be read now and may say something else later.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    """
+    try:
+        loss = read_state(folder).get("val_loss")
+    except DamagedCheckpointError as error:
+        if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
+            raise error.__cause__ from None
+        return math.inf
+    return math.inf if loss is None or math.isnan(loss) else loss
 
 
 def _wrong_values(document: Mapping[str, Any]) -> list[str]:

@@ -1,11 +1,10 @@
 """Which of a run's checkpoints stay."""
 
-import math
 from pathlib import Path
 
 from dist_llm.atomic import remove_folder
 from dist_llm.training.checkpoint import list_checkpoints, set_aside, step_of
-from dist_llm.training.checkpoint_state import DamagedCheckpointError, read_state
+from dist_llm.training.checkpoint_state import readable_val_loss
 
 
 def prune_checkpoints(run_dir: Path, keep: int) -> None:
@@ -17,21 +16,10 @@ def prune_checkpoints(run_dir: Path, keep: int) -> None:
         The disk does not let one of them be removed, or read, and then none is removed: it might be the best.
     """
     folders = list_checkpoints(run_dir)
-    kept = {*folders[-keep:], min(reversed(folders), key=_val_loss, default=None)}
+    kept = {*folders[-keep:], min(reversed(folders), key=readable_val_loss, default=None)}
     for folder in folders:
         if folder not in kept:
             remove_folder(folder)
-
-
-def _val_loss(folder: Path) -> float:
-    """Return what `val_loss` does, but for a file that cannot be read now and may say something else later."""
-    try:
-        loss = read_state(folder).get("val_loss")
-    except DamagedCheckpointError as error:
-        if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
-            raise error.__cause__ from None
-        return math.inf
-    return math.inf if loss is None or math.isnan(loss) else loss
 
 
 def set_aside_later_checkpoints(run_dir: Path, step: int) -> None:

@@ -23,7 +23,8 @@ from dist_llm.parallel.placement import place
 from dist_llm.parallel.registry import STRATEGIES
 from dist_llm.training.begin import Continued, Fresh, FromWeights, Opened
 from dist_llm.training.broadcast_tokens import broadcast_tokens
-from dist_llm.training.checkpoint import list_checkpoints, val_loss
+from dist_llm.training.checkpoint import list_checkpoints
+from dist_llm.training.checkpoint_state import val_loss
 from dist_llm.training.end_mark import EndMark, write_end_mark
 from dist_llm.training.limits import fitted
 from dist_llm.training.metrics import evaluations_since_best

@@ -14,8 +14,8 @@ import pytest
 from dist_llm.config import Config
 from dist_llm.errors import UserError
 from dist_llm.training import checkpoint, checkpoint_writer
-from dist_llm.training.checkpoint import find_checkpoint, list_checkpoints, load_checkpoint, val_loss
-from dist_llm.training.checkpoint_state import read_state
+from dist_llm.training.checkpoint import find_checkpoint, list_checkpoints, load_checkpoint
+from dist_llm.training.checkpoint_state import read_state, val_loss
 from dist_llm.training.checkpoint_writer import CheckpointWriter
 from dist_llm.training.run_dir import locked
 from tests.conftest import environment
