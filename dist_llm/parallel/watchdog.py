@@ -44,7 +44,10 @@ UNNOTICED_S = 5.0  # after which it will not, whatever is done
 LEAST_LIMIT_S = 120.0
 TIMES_LONGEST = 20  # of a phase: it may take so many times as long as it has ever taken
 
-ROW = np.dtype([("pid", np.int64), ("looks", np.int64), ("ended", np.int64)])
+STACK_S = 0.02  # in which a rank that has begun to write its stack is done
+MOST_STACK_BYTES = 1 << 16
+
+ROW = np.dtype([("pid", np.int64), ("looks", np.int64), ("ended", np.int64), ("stack", np.int64)])
 
 
 class Watchdog:
@@ -67,7 +70,11 @@ class Watchdog:
         self._ranks = [rank for rank in range(comm.size) if first[rank] == first[comm.rank]]
         self._me = self._ranks.index(comm.rank)
         self._table = _shared_table(comm, self._ranks)
-        self._table[self._me] = (os.getpid(), 0, 0)
+        # Whoever watches over this rank asks for its stack so. It is written to memory that the other reads: what a
+        # rank says in its last moment, a launcher may lose. Where the others survive, it dies on the spot.
+        stack = os.memfd_create("stack", os.MFD_CLOEXEC) if sys.platform == "linux" else 2
+        faulthandler.register(signal.SIGUSR2, file=stack, chain=comm.survives)
+        self._table[self._me] = (os.getpid(), 0, 0, stack)
         comm.allgather(None)  # now every row is there
         ring = [*range(self._me + 1, len(self._ranks)), *range(self._me)]
         # Of ranks in other containers nothing can be seen.
@@ -78,8 +85,6 @@ class Watchdog:
         self._longest_s: dict[str, float] = {}
         self._lived_s = 0.0
         self._closed = threading.Event()
-        # Whoever watches over this rank ends it so: it prints its stack, and then the signal does what it always does.
-        faulthandler.register(signal.SIGUSR2, file=2, chain=True)
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
 
@@ -117,7 +122,7 @@ class Watchdog:
         if not self._others:
             return
         row = self._others[0]
-        pid, looks, _ = self._table[row].tolist()
+        pid, looks, _, stack = self._table[row].tolist()
         state = _state(pid)
         well = state == "alive" and (looks != self._looks or row != self._next)
         self._bad_s = 0.0 if well or state != self._state or row != self._next else self._bad_s + passed_s
@@ -127,10 +132,8 @@ class Watchdog:
             self._act_on_death(name)
         elif self._bad_s > (STOPPED_S if state == "stopped" else SILENT_S):
             what = "is stopped" if state == "stopped" else "does not answer"
-            self._say(f"{name} {what}, for {self._bad_s:.0f} s now: killing it; it was in")
-            for number in (signal.SIGUSR2, signal.SIGCONT):  # it wakes up to print its stack and die
-                _send(pid, number)
-            time.sleep(2 * LOOK_S)
+            self._say(f"{name} {what}, for {self._bad_s:.0f} s now: killing it; it was in\n{_last_stack(pid, stack)}")
+            time.sleep(2 * LOOK_S)  # or the launcher drops that
             _send(pid, signal.SIGKILL)
 
     def _act_on_death(self, name: str) -> None:
@@ -208,6 +211,25 @@ def _links_to(path: str, name: str) -> bool:
         return os.readlink(path).startswith(f"/memfd:{name}")
     except OSError:
         return False
+
+
+def _last_stack(pid: int, descriptor: int) -> str:
+    """Let a process write its stack to its descriptor, and stand still; return what it has written."""
+    with contextlib.ExitStack() as opened:
+        file = None
+        with contextlib.suppress(OSError):
+            file = opened.enter_context(open(f"/proc/{pid}/fd/{descriptor}", "rb"))
+        for number in (signal.SIGUSR2, signal.SIGCONT):  # it wakes up for that
+            _send(pid, number)
+        deadline_s = time.monotonic() + 2 * LOOK_S
+        while file and not file.read(1) and time.monotonic() < deadline_s:
+            time.sleep(0.001)
+        time.sleep(STACK_S)
+        _send(pid, signal.SIGSTOP)
+        if file is None:
+            return ""
+        file.seek(0)
+        return file.read(MOST_STACK_BYTES).decode(errors="replace").rstrip()
 
 
 def _state(pid: int) -> str:

@@ -30,7 +30,7 @@ def test_a_rank_of_another_container_is_by_itself_and_writes_to_no_file_of_other
                 return [(f"/proc/{os.getpid()}/fd/{file.fileno()}", "dist_llm-0123"), value]
 
         table = watchdog._shared_table(Elsewhere(), [0, 1])
-        table[1] = (os.getpid(), 1, 1)
+        table[1] = (os.getpid(), 1, 1, 1)
     assert precious.read_bytes() == b"precious" * 100
     assert table.dtype == ROW
     assert table["pid"][0] == 0  # so it is not watched
