@@ -18,6 +18,7 @@ from dist_llm.data import prepare
 from dist_llm.data.loader import Loader
 from dist_llm.data.shards import TokenShards
 from dist_llm.errors import UserError
+from dist_llm.parallel import hosts
 from dist_llm.partition import shard
 from dist_llm.training import broadcast_tokens
 from dist_llm.training import run as run_module
@@ -230,7 +231,7 @@ def test_a_copy_is_checked_once_on_its_host_and_replaced_if_it_is_damaged(comm_o
     text.write_text("".join(f"{i} " for i in range(3000)))
     shards = prepare(DataConfig(path=str(text), tokenizer="byte", cache_dir=str(own / "cache")))
     host = "near" if world.rank == 0 else "far"
-    monkeypatch.setattr(broadcast_tokens.socket, "gethostname", lambda: host)
+    monkeypatch.setattr(hosts.platform, "node", lambda: host)
     checked = []
     verify = TokenShards.verify
     monkeypatch.setattr(TokenShards, "verify", lambda self: checked.append(1) or verify(self))
