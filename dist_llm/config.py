@@ -5,7 +5,6 @@ never a silent default.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -277,20 +276,6 @@ class Config:
         """The size of the model's vocabulary, which `with_vocabulary` has set."""
         assert self.model.vocab_size is not None, "the size of the vocabulary is not known"
         return self.model.vocab_size
-
-    def to_toml(self) -> str:
-        """Return the configuration as TOML, every field with its meaning; absent means none."""
-        lines = []
-        for section, fields in SECTIONS.items():
-            lines.append(f"[{section}]")
-            for key, f in fields.items():
-                value = getattr(getattr(self, section), key)
-                # JSON's strings, finite numbers and booleans are TOML's, but for DEL, which TOML wants escaped.
-                literal = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-                text = f"# {key} =" if value is None else f"{key} = {literal}"
-                lines.append(f"{text:<32}  # {f.metadata['help']}")
-            lines.append("")
-        return "\n".join(lines)
 
 
 SECTIONS: dict[str, dict[str, dataclasses.Field[Any]]] = {

@@ -1,5 +1,6 @@
 """What a user sets: TOML files, and options of the command line that win over them."""
 
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from dist_llm.config import Config
+from dist_llm.config import SECTIONS, Config
 from dist_llm.errors import UserError
 from dist_llm.regular_file import CONFIG_BYTES, read_bytes
 
@@ -53,6 +54,21 @@ class Settings:
             except UserError as error:
                 raise UserError(f"{file}: {error}" if file not in str(error) else str(error)) from None
         return config.replace(self.overrides)
+
+
+def to_toml(config: Config) -> str:
+    """Return a configuration as TOML, every field with its meaning; absent means none."""
+    lines = []
+    for section, fields in SECTIONS.items():
+        lines.append(f"[{section}]")
+        for key, f in fields.items():
+            value = getattr(getattr(config, section), key)
+            # JSON's strings, finite numbers and booleans are TOML's, but for DEL, which TOML wants escaped.
+            literal = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+            text = f"# {key} =" if value is None else f"{key} = {literal}"
+            lines.append(f"{text:<32}  # {f.metadata['help']}")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import pytest
 from dist_llm.config import SECTIONS, Config
 from dist_llm.errors import UserError
 from dist_llm.option import parse_value
+from dist_llm.settings import to_toml
 
 
 def test_defaults_are_valid():
@@ -20,7 +21,7 @@ def test_toml_round_trip():
             "optim": {"lr": 1, "min_lr": 1e-05},
         }
     )
-    text = config.to_toml()
+    text = to_toml(config)
     assert Config().replace(tomllib.loads(text)) == config
     assert isinstance(config.optim.lr, float)
     assert isinstance(config.model.dropout, float)

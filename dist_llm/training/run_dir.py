@@ -16,7 +16,7 @@ from dist_llm.file_lock import try_lock
 from dist_llm.interop import huggingface
 from dist_llm.interop.weights import check_size
 from dist_llm.regular_file import open_regular
-from dist_llm.settings import parse_toml, read_configuration
+from dist_llm.settings import parse_toml, read_configuration, to_toml
 from dist_llm.training.checkpoint import CHECKPOINTS, is_checkpoint, list_checkpoints, open_tensors
 from dist_llm.training.checkpoint_state import read_state
 
@@ -165,7 +165,7 @@ def may_write(run_dir: Path) -> bool:
 
 def write_config(run_dir: Path, config: Config) -> None:
     """Write the configuration of a run, below a line with its checksum: half of one is a configuration too."""
-    text = config.to_toml().encode()
+    text = to_toml(config).encode()
     write_bytes(run_dir / CONFIG, _checksum_line(text) + text)
 
 

@@ -12,6 +12,7 @@ import pytest
 from dist_llm.atomic import write_text
 from dist_llm.config import Config
 from dist_llm.data.partial_folder import continued_folder
+from dist_llm.settings import to_toml
 from dist_llm.training.checkpoint import (
     find_checkpoint,
     list_checkpoints,
@@ -130,7 +131,7 @@ def test_checkpoints_hold(tmp_path, fault):
 def start(run: Path, written: Callable[[int], object] = lambda step: None) -> None:
     """Do to the disk what a run does up to its first checkpoint."""
     with created_run_dir(str(run)) as folder:
-        write_text(folder / CONFIG, Config().to_toml())
+        write_text(folder / CONFIG, to_toml(Config()))
         write_text(folder / "tokenizer.json", "{}")
         writer, metrics = CheckpointWriter(folder, 1, lambda text: None), MetricsLog(folder, 0, say=lambda text: None)
         try:

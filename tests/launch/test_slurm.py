@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from dist_llm.config import Config
+from dist_llm.settings import to_toml
 from dist_llm.training.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).parent.parent.parent
@@ -78,7 +79,7 @@ def test_the_first_job_starts_and_the_next_continues(sbatch, tmp_path):
     assert words[8:] == ["--train.run_dir=runs/big", "--train.run_dir=runs/big", "--train.max_steps=9"]
     (tmp_path / "log").unlink()
     run = tmp_path / "runs/big"
-    (run / "config.toml").write_text(Config().to_toml())
+    (run / "config.toml").write_text(to_toml(Config()))
     (run / "end.json").write_text('{"how": "stopped", "step": 5, "max_steps": 9}')
     save_checkpoint(run, {"model": {"weight": np.zeros(3, np.float32)}}, {"step": 5})
     assert sbatch("runs/big", "--train.max_steps=9").wait(20) == 0
