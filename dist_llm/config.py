@@ -97,8 +97,11 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW and its learning-rate schedule."""
+    """The optimizers and their learning-rate schedule."""
 
+    optimizer: str = option(
+        "adamw", "adamw, or muon: the matrices of the blocks by Muon, all else by AdamW", ("adamw", "muon")
+    )
     lr: float = option(3e-3, "peak learning rate", positive=True)
     min_lr: float = option(1e-4, "learning rate at the end of the decay")
     schedule: str = option("cosine", "what follows the linear warm-up", ("cosine", "wsd", "constant"))
@@ -110,6 +113,9 @@ class OptimConfig:
     beta2: float = option(0.95, "AdamW: decay of the second moment", below_1=True)
     eps: float = option(1e-8, "AdamW: added to the root of the second moment", positive=True)
     weight_decay: float = option(0.1, "AdamW: decoupled decay, on matrices only")
+    muon_lr: float = option(0.015, "Muon: its own peak learning rate, on the same schedule", positive=True)
+    muon_momentum: float = option(0.95, "Muon: decay of the momentum", below_1=True)
+    muon_weight_decay: float = option(0.1, "Muon: decoupled decay")
     grad_clip: float = option(1.0, "largest global gradient norm; 0: no clipping")
 
 

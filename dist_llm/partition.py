@@ -41,3 +41,22 @@ def consecutive(sizes: Iterable[int]) -> list[slice]:
 def sizes(shards: Sequence[slice]) -> list[int]:
     """Return how many items each shard has."""
     return [shard.stop - shard.start for shard in shards]
+
+
+def deal(costs: Sequence[float], n: int) -> list[list[int]]:
+    """Deal items out to n ranks so that none has much more to do than another.
+
+    The most costly first, each to whoever has least so far (Graham 1969): at most a third above the best there is.
+
+    Returns
+    -------
+    list of list of int
+        The items of each rank, in their order.
+    """
+    hands: list[list[int]] = [[] for _ in range(n)]
+    loads = [0.0] * n
+    for item in sorted(range(len(costs)), key=lambda item: -costs[item]):
+        rank = loads.index(min(loads))
+        hands[rank].append(item)
+        loads[rank] += costs[item]
+    return [sorted(hand) for hand in hands]

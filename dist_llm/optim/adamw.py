@@ -64,6 +64,9 @@ class AdamW:
                 n += stop - start
         self.m, self.v = (self.sharding.new_state(name, n, params.data.dtype) for name in ("m", "v"))
 
+    def prepare(self) -> None:
+        """Do nothing: every rank updates what is its own."""
+
     def step(self, lr: float) -> None:
         """Update the parameters by their gradients."""
         self.steps += 1

@@ -8,6 +8,7 @@ import numpy as np
 from dist_llm.config import OptimConfig
 from dist_llm.model.params import ParamStore
 from dist_llm.optim.adamw import AdamW
+from dist_llm.optim.muon import Muon
 from dist_llm.optim.sharding import Sharding
 
 
@@ -22,8 +23,12 @@ class Optimizer(Protocol):
 
     whole_tensors: bool
 
+    def prepare(self) -> None:
+        """Do what other ranks have a part in, before anything is changed; collective."""
+        ...
+
     def step(self, lr: float) -> None:
-        """Update the parameters, within its shard, by their gradients."""
+        """Update the parameters, within its shard, by their gradients; `prepare` has been called."""
         ...
 
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -43,11 +48,10 @@ class OptimizerOfRoles(Optimizer, Protocol):
     ) -> None: ...
 
 
-OPTIMIZERS: dict[str, type[OptimizerOfRoles]] = {
-    "embedding": AdamW,
-    "hidden": AdamW,
-    "gain": AdamW,
-    "head": AdamW,
+# The optimizer of each role, by `optim.optimizer`.
+OPTIMIZERS: dict[str, dict[str, type[OptimizerOfRoles]]] = {
+    "adamw": {"embedding": AdamW, "hidden": AdamW, "gain": AdamW, "head": AdamW},
+    "muon": {"embedding": AdamW, "hidden": Muon, "gain": AdamW, "head": AdamW},
 }
 
 
@@ -57,6 +61,11 @@ class Several:
     def __init__(self, optimizers: Sequence[Optimizer]) -> None:
         self._optimizers = optimizers
         self.whole_tensors = any(optimizer.whole_tensors for optimizer in optimizers)
+
+    def prepare(self) -> None:
+        """Let each prepare."""
+        for optimizer in self._optimizers:
+            optimizer.prepare()
 
     def step(self, lr: float) -> None:
         """Update by each."""
@@ -76,9 +85,9 @@ class Several:
             optimizer.load_state_dict(state)
 
 
-def boundaries(params: ParamStore) -> list[int] | None:
+def boundaries(params: ParamStore, config: OptimConfig) -> list[int] | None:
     """Return the offsets at which the parameters may be divided among ranks; None if anywhere."""
-    if any(OPTIMIZERS[param.role].whole_tensors for param in params):
+    if any(OPTIMIZERS[config.optimizer][param.role].whole_tensors for param in params):
         return [*(param.offset for param in params), params.size]
     return None
 
@@ -86,7 +95,7 @@ def boundaries(params: ParamStore) -> list[int] | None:
 def make_optimizer(params: ParamStore, config: OptimConfig, sharding: Sharding | None = None) -> Optimizer:
     """Return the optimizer of all parameters: a single one, or several side by side."""
     roles_of: dict[type[OptimizerOfRoles], list[str]] = {}
-    for role, optimizer in OPTIMIZERS.items():
+    for role, optimizer in OPTIMIZERS[config.optimizer].items():
         roles_of.setdefault(optimizer, []).append(role)
     optimizers = [optimizer(params, config, sharding, roles) for optimizer, roles in roles_of.items()]
     return optimizers[0] if len(optimizers) == 1 else Several(optimizers)

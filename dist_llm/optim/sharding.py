@@ -4,9 +4,13 @@ An optimizer knows nothing of ranks. It asks a `Sharding` for the arrays of its 
 them: `Unsharded` does that in one process, and a strategy of `dist_llm.parallel` among ranks.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
+
+# Computes items, by their indices, and fills an array for each.
+Compute = Callable[[Sequence[int], Sequence[np.ndarray]], None]
 
 
 class Sharding(Protocol):
@@ -36,6 +40,25 @@ class Sharding(Protocol):
         """Replace an array that is the same for all shards, such as a count of steps, by rank 0's; collective."""
         ...
 
+    def share(
+        self, shapes: Sequence[tuple[int, ...]], costs: Sequence[float], compute: Compute, dtype: np.dtype
+    ) -> list[np.ndarray]:
+        """Return arrays that are costly to compute: each is computed once, where others would compute the same.
+
+        Collective. If it fails, nothing has happened: `compute` changes nothing else.
+
+        Parameters
+        ----------
+        shapes : sequence of tuple of int
+            Of the arrays.
+        costs : sequence of float
+            What they take, in any unit.
+        compute : callable
+            ``compute(indices, arrays)`` fills the arrays of these indices, in the same way whoever computes them and
+            whichever others beside them.
+        """
+        ...
+
 
 class Unsharded:
     """The whole buffers, in one process."""
@@ -56,3 +79,11 @@ class Unsharded:
 
     def bcast_(self, array: np.ndarray) -> None:
         """Do nothing."""
+
+    def share(
+        self, shapes: Sequence[tuple[int, ...]], costs: Sequence[float], compute: Compute, dtype: np.dtype
+    ) -> list[np.ndarray]:
+        """Compute all."""
+        arrays = [np.empty(shape, dtype) for shape in shapes]
+        compute(range(len(arrays)), arrays)
+        return arrays

@@ -11,16 +11,18 @@ A training step calls, in this order,
 and the strategies differ in what they do, and when. `blocking.Blocking` is the plain one, and the oracle of the others.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from dist_llm.config import ParallelConfig
 from dist_llm.parallel.comm import Comm
-from dist_llm.partition import consecutive
+from dist_llm.partition import consecutive, deal, sizes
 
 State = dict[str, np.ndarray]
+Compute = Callable[[Sequence[int], Sequence[np.ndarray]], None]
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,37 @@ class Strategy:
     def bcast_(self, array: np.ndarray) -> None:
         """Replace an array that is the same on all ranks, such as a count of steps, by rank 0's; collective."""
         self.comm.bcast_(array)
+
+    def share(
+        self, shapes: Sequence[tuple[int, ...]], costs: Sequence[float], compute: Compute, dtype: np.dtype
+    ) -> list[np.ndarray]:
+        """Return arrays that are costly to compute, each by one rank alone if all would compute the same; collective.
+
+        Parameters
+        ----------
+        shapes : sequence of tuple of int
+            Of the arrays.
+        costs : sequence of float
+            What they take, in any unit.
+        compute : callable
+            ``compute(indices, arrays)`` fills the arrays of these indices, and changes nothing else.
+        """
+        shares = self.replicated  # or every rank has something else to compute
+        hands = deal(costs, self.comm.size if shares else 1)
+        own = hands[self.comm.rank if shares else 0]
+        # One behind the other, those of a rank side by side.
+        order = [item for hand in hands for item in hand]
+        slices = consecutive(math.prod(shapes[item]) for item in order)
+        of_all = np.empty(sum(sizes(slices)), dtype)
+        arrays = {item: of_all[part].reshape(shapes[item]) for item, part in zip(order, slices, strict=True)}
+        compute(own, [arrays[item] for item in own])
+        if shares:
+            self.comm.allgatherv_(of_all, consecutive(sum(arrays[item].size for item in hand) for hand in hands))
+            self.comm.agree()
+        return [arrays[item] for item in range(len(shapes))]
+
+    def mean_(self, array: np.ndarray) -> None:
+        """Replace an array that has come of the weights of all steps by its mean over the ranks; collective."""
 
     def state_dict(self) -> State:
         """Return, on rank 0, what the strategy itself needs to go on; collective."""

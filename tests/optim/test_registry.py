@@ -29,6 +29,9 @@ class SignOfMomentum:
         self.tensors = mine
         self.momentum = self.sharding.new_state("sign", sum(p.size for p in self.own), params.data.dtype)
 
+    def prepare(self):
+        pass
+
     def step(self, lr):
         start = 0
         for p in self.own:
@@ -51,7 +54,7 @@ class SignOfMomentum:
 
 @pytest.fixture
 def another_for_hidden_matrices(monkeypatch):
-    monkeypatch.setitem(registry.OPTIMIZERS, "hidden", SignOfMomentum)
+    monkeypatch.setitem(registry.OPTIMIZERS["adamw"], "hidden", SignOfMomentum)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -67,7 +70,7 @@ def test_every_tensor_has_a_role(name):
 def test_one_optimizer_for_all_roles_is_that_optimizer():
     params = case_model("tied").params
     assert isinstance(make_optimizer(params, CONFIG), AdamW)
-    assert boundaries(params) is None
+    assert boundaries(params, CONFIG) is None
 
 
 def train(params: ParamStore, optimizer, steps: int, seed: int) -> None:
@@ -89,12 +92,13 @@ def test_several_side_by_side_each_update_their_own(another_for_hidden_matrices)
             assert not np.array_equal(p.data, q.data)
         else:
             assert np.array_equal(p.data, q.data), p.name  # the moments of AdamW are as long as what it updates
-    assert boundaries(model.params) == [*(p.offset for p in model.params), model.params.size]
+    assert boundaries(model.params, CONFIG) == [*(p.offset for p in model.params), model.params.size]
 
 
 def test_shards_of_whole_tensors_do_what_one_process_does(comm, another_for_hidden_matrices):
     params = case_model("tied").params
-    strategy = make_strategy(comm, params.data, params.grad, ParallelConfig(strategy="sharded"), boundaries(params))
+    cuts = boundaries(params, CONFIG)
+    strategy = make_strategy(comm, params.data, params.grad, ParallelConfig(strategy="sharded"), cuts)
     optimizer = make_optimizer(params, CONFIG, strategy)
     alone = case_model("tied").params
     expected = make_optimizer(alone, CONFIG)

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from dist_llm.optim.orthogonal import COEFFICIENTS, orthogonalize
+
+SHAPES = [(6, 6), (5, 12), (12, 5), (1, 4), (4, 1), (192, 512)]
+
+
+def plain(x: np.ndarray) -> np.ndarray:
+    """The same polynomials of the singular values, by a singular value decomposition in float64."""
+    u, s, vt = np.linalg.svd(x.astype(np.float64), full_matrices=False)
+    s = s / (s**8).sum() ** (1 / 8)
+    for a, b, c in COEFFICIENTS:
+        s = a * s + b * s**3 + c * s**5
+    return (u * s) @ vt
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_it_is_the_polynomials_of_the_singular_values(shape):
+    x = np.random.default_rng(1).standard_normal((3, *shape))
+    for matrix, result in zip(x, orthogonalize(x), strict=True):
+        np.testing.assert_allclose(result, plain(matrix), atol=1e-9)
+    for matrix, result in zip(x, orthogonalize(x.astype(np.float32)), strict=True):
+        assert result.dtype == np.float32
+        np.testing.assert_allclose(result, plain(matrix), atol=2e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_singular_values_are_near_one_whatever_the_scale(shape):
+    rng = np.random.default_rng(2)
+    for scale in (1e-8, 1.0, 1e8):
+        n = min(shape)
+        u, _ = np.linalg.qr(rng.standard_normal((shape[0], n)))
+        v, _ = np.linalg.qr(rng.standard_normal((shape[1], n)))
+        s = scale * np.geomspace(0.1, 1, n)
+        x = ((u * s) @ v.T).astype(np.float32)
+        result = orthogonalize(x[np.newaxis])[0]
+        np.testing.assert_allclose(np.linalg.svd(result, compute_uv=False), 1, atol=0.04)
+        np.testing.assert_allclose(result, u @ v.T, atol=0.08)
+
+
+def test_no_interval_and_number_of_iterations_has_better_coefficients():
+    # An odd polynomial of three terms is the best on an interval if its error swings to its full height four times.
+    low, high = 0.03, 1.0
+    for coefficients in COEFFICIENTS:
+        s = np.linspace(low, high, 200_001)
+        a, b, c = coefficients
+        error = a * s + b * s**3 + c * s**5 - 1
+        largest = np.abs(error).max()
+        swings = np.sign(error[np.abs(error) > largest * 0.999])
+        assert 1 + (np.diff(swings) != 0).sum() == 4
+        low, high = 1 - largest, 1 + largest
+
+
+def test_what_becomes_of_a_matrix_does_not_depend_on_the_others():
+    x = np.random.default_rng(3).standard_normal((4, 24, 40)).astype(np.float32)
+    together = orthogonalize(x)
+    for i in range(4):
+        assert np.array_equal(orthogonalize(x[i : i + 1])[0], together[i])
+    assert np.array_equal(orthogonalize(x[[2, 0]]), together[[2, 0]])
+
+
+def test_zeros_stay_zeros_and_what_is_not_finite_does_not_become_so():
+    assert not orthogonalize(np.zeros((1, 3, 4), np.float32)).any()
+    x = np.ones((2, 3, 4), np.float32)
+    x[0, 1, 1] = np.nan
+    result = orthogonalize(x)
+    assert np.isnan(result[0]).all()
+    assert np.isfinite(result[1]).all()
