@@ -116,6 +116,11 @@ class OptimConfig:
     muon_lr: float = option(0.015, "Muon: its own peak learning rate, on the same schedule", positive=True)
     muon_momentum: float = option(0.95, "Muon: decay of the momentum", below_1=True)
     muon_weight_decay: float = option(0.1, "Muon: decoupled decay")
+    average: float = option(
+        0.0,
+        "decay of a moving average of the weights, which is then what is evaluated, saved and used; 0: none",
+        below_1=True,
+    )
     grad_clip: float = option(1.0, "largest global gradient norm; 0: no clipping")
 
 

@@ -26,9 +26,9 @@ SETTINGS = [
     "--model.dim=64", "--model.n_layers=2", "--model.n_heads=4", "--model.ffn_dim=128", "--model.max_seq_len=64",
     "--data.tokenizer=byte", "--data.path=README.md", "--train.batch_size=16", f"--train.max_steps={STEPS}",
     "--train.eval_interval=10", "--train.checkpoint_interval=7", "--log.sample_tokens=8",
-    "--parallel.strategy=deterministic", "--parallel.threads=1",
+    "--parallel.strategy=deterministic", "--parallel.threads=1", "--optim.optimizer=muon", "--optim.average=0.9",
 ]  # fmt: skip
-LEAVES = ("model.safetensors", "optimizer.safetensors")
+LEAVES = ("model.safetensors", "trained_weights.safetensors", "optimizer.safetensors")
 
 
 def start(folder: Path, ranks: int, *more: str) -> subprocess.Popen:

@@ -132,9 +132,15 @@ class Llama:
             f"ffn {c.ffn_dim}, vocabulary {self.vocab_size}, context {c.max_seq_len})"
         )
 
-    def state_dict(self) -> dict[str, np.ndarray]:
-        """Return every tensor by name, as Hugging Face's Llama has it: rotary pairs in q_proj and k_proj half-split."""
-        return half_split(self.params.state_dict(), self.config)
+    def state_dict(self, data: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Return every tensor by name, as Hugging Face's Llama has it: rotary pairs in q_proj and k_proj half-split.
+
+        Parameters
+        ----------
+        data : ndarray of shape (P,), optional
+            Other values of all parameters, in the order of memory.
+        """
+        return half_split(self.params.state_dict(data), self.config)
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Copy the values of all tensors from what `state_dict` returned.

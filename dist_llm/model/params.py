@@ -100,9 +100,10 @@ class ParamStore:
             else:
                 param.data[...] = rng.standard_normal(param.shape) * param.init_std
 
-    def state_dict(self) -> dict[str, np.ndarray]:
-        """Return the values of all tensors by name; they are views."""
-        return {param.name: param.data for param in self}
+    def state_dict(self, data: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Return the values of all tensors by name, as views: of `data`, or of a buffer (P,) that is laid out alike."""
+        data = self.data if data is None else data
+        return {param.name: data[param.slice].reshape(param.shape) for param in self}
 
     def load_state_dict(
         self,

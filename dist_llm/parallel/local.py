@@ -72,6 +72,11 @@ class LocalSteps(Strategy):
         self.comm.allreduce_(mean)
         return mean if self.comm.rank == 0 else None
 
+    def mean_(self, array: np.ndarray) -> None:
+        """Take the mean: the ranks' weights have been others between their meetings."""
+        self.comm.allreduce_(array)
+        array /= self.comm.size
+
     @property
     def _own(self) -> State:
         """What differs between the ranks."""

@@ -1,9 +1,10 @@
 """Checkpoints: ``RUN/checkpoints/step-00000020/`` with a few files, written so that a crash never leaves half of one.
 
-    model.safetensors      every parameter, as Hugging Face's Llama has it
+    model.safetensors      every parameter, as Hugging Face's Llama has it; the average, where the run has one
     config.json, ...       what `from_pretrained` reads beside it, so that the folder is a model to Hugging Face too
     tokenizer.json
     optimizer.safetensors  the optimizer's state, in the order of memory; without it, a checkpoint is weights alone
+    trained_weights.safetensors   where optim.average is on: what is trained on, of which the model is the average
     strategy.safetensors   only where ranks keep something of their own between steps (parallel.strategy=local)
     state.json             step, validation loss, ..., and the SHA-256 of the others and of itself
 

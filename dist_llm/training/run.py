@@ -187,10 +187,11 @@ class Run:
         evaluation, final = None, None
         if evaluates:
             try:
-                evaluation = self._validation.on_part(step.model, step.step, self.progress, record)
-                best, since = (evaluation.loss, 0) if evaluation.loss < best else (best, since + 1)
-                if at_end or 0 < train.patience <= since:
-                    final = self._validation.on_all(step.model, step.step, self.progress, record, evaluation)
+                with step.averaged():
+                    evaluation = self._validation.on_part(step.model, step.step, self.progress, record)
+                    best, since = (evaluation.loss, 0) if evaluation.loss < best else (best, since + 1)
+                    if at_end or 0 < train.patience <= since:
+                        final = self._validation.on_all(step.model, step.step, self.progress, record, evaluation)
             except StoppedError:
                 stopped = True
         last = stopped or final is not None

@@ -5,10 +5,9 @@ of targets in the whole batch, so that adding them up over the ranks gives what 
 all ranks clip and update alike, and stay replicas of each other. A step knows no folder, no evaluation and no end.
 """
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 
@@ -27,6 +26,7 @@ from dist_llm.partition import shard
 from dist_llm.seeding import generator
 from dist_llm.training.guard import StepGuard
 from dist_llm.training.observer import Observer, Unobserved
+from dist_llm.training.replica import Replica
 from dist_llm.training.step_result import StepResult
 
 LOSS_UNITS = 1 << 20
@@ -64,13 +64,10 @@ class TrainStep:
     ) -> None:
         self.config, self.loader, self.comm = config, loader, comm or SerialComm()
         self.observer = observer or Unobserved()
-        if model is None:
-            model = Llama(config.model, config.vocab_size, observe=self.observer.layer)
-            if self.comm.rank == 0:
-                model.params.initialize(generator(config.train.seed, "weights"))
-        self.model, params = model, model.params
-        self.comm.bcast_(params.data)
-        self.strategy = make_strategy(self.comm, params.data, params.grad, config.parallel, boundaries(params))
+        self._replica = Replica(config, self.comm, model, self.observer)
+        self.model, params = self._replica.model, self._replica.model.params
+        cuts = boundaries(params, config.optim)
+        self.strategy = make_strategy(self.comm, params.data, params.grad, config.parallel, cuts)
         self.optimizer = make_optimizer(params, config.optim, self.strategy)
         self.guard = StepGuard(config.train)
         self.step = 0
@@ -110,7 +107,7 @@ class TrainStep:
         # What all ranks must know alike, in one more reduction: the loss, the norm of the gradient, the wish to stop,
         # whether the weights were sound, each rank's memory.
         shared = np.zeros(4 + self.comm.size)
-        shared[:4] = loss_sum, own_norm**2 * strategy.norm_weight, stop, not self._weights_are_finite()
+        shared[:4] = loss_sum, own_norm**2 * strategy.norm_weight, stop, not self._replica.is_finite()
         shared[4 + self.comm.rank] = memory_bytes()
         self.comm.allreduce_(shared)
         self.comm.agree()
@@ -125,6 +122,7 @@ class TrainStep:
                 return
             clip_(grad, grad_norm if strategy.synchronous else own_norm, self.config.optim.grad_clip)
             with observer.phase("optimizer"):
+                self.optimizer.prepare()
                 self.optimizer.step(lr)
 
         with self.comm.counting() as updating, observer.phase("update"):
@@ -132,6 +130,8 @@ class TrainStep:
         # No call to other ranks stands between the new weights and the new number of the step: they belong together
         # if a rank dies.
         self.step += 1
+        if not left_out:
+            self._replica.updated(self.step)
         exposed_s = reducing.wait_s + updating.wait_s
         return StepResult(
             step=self.step,
@@ -177,10 +177,6 @@ class TrainStep:
             loss_sum += round(loss * LOSS_UNITS) / LOSS_UNITS if math.isfinite(loss) else loss
         return loss_sum
 
-    def _weights_are_finite(self) -> bool:
-        weights = self.model.params.data
-        return math.isfinite(np.vdot(weights, weights))
-
     def _unsound(self) -> RunError:
         return RunError(f"the weights after step {self.step} are not finite numbers: lower --optim.lr", agreed=True)
 
@@ -192,8 +188,12 @@ class TrainStep:
         RunError
             One of them is not a finite number.
         """
-        if not all(self.comm.allgather(self._weights_are_finite())):
+        if not all(self.comm.allgather(self._replica.is_finite())):
             raise self._unsound()
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Let the model have the average of its weights, if there is one, while it is evaluated; collective."""
+        return self._replica.averaged(self.strategy)
 
     def check_replicas(self) -> None:
         """Compare the ranks' parameters, every bit of them.
@@ -203,19 +203,12 @@ class TrainStep:
         RunError
             They have come apart.
         """
-        digests = self.comm.allgather(hashlib.blake2b(self.model.params.data.data).hexdigest())
-        different = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
-        if different:
-            raise RunError(
-                f"after step {self.step} the parameters of rank {', '.join(map(str, different))} differ from those of "
-                "rank 0: the replicas have come apart (faulty memory, or unlike machines or libraries?)",
-                agreed=True,
-            )
+        self._replica.check_equal(self.comm, self.step)
 
     def state_dict(self) -> dict[str, State]:
         """Return the state of model, optimizer and strategy: whole on rank 0, and not to be used on the others."""
         return {
-            "model": self.model.state_dict(),
+            **self._replica.state_dict(self.strategy),
             "optimizer": self.optimizer.state_dict(),
             "strategy": self.strategy.state_dict(),
             "guard": self.guard.state_dict() if self.comm.rank == 0 else {},
@@ -236,9 +229,7 @@ class TrainStep:
             The weights are those of another model.
         """
         parts = self.comm.on_rank_0(lambda: [part for part, arrays in state.items() if arrays])
-        if self.comm.rank == 0:
-            self.model.load_state_dict(state["model"])
-        self.comm.bcast_(self.model.params.data)
+        self._replica.load_state_dict(state, self.comm)
         if "optimizer" in parts:
             optimizer = state.get("optimizer", {})
             if optimizer:  # before version 0.2, checkpoints left the optimizer's steps out, which are those of the run

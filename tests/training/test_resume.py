@@ -9,19 +9,29 @@ from dist_llm.training.metrics import read_metrics
 from dist_llm.training.run_dir import locked
 
 
-def test_10_and_10_steps_are_20_bit_for_bit(train, tmp_path):
+@pytest.mark.parametrize(("optimizer", "average"), [("adamw", 0), ("muon", 0.9)])
+def test_10_and_10_steps_are_20_bit_for_bit(train, tmp_path, optimizer, average):
     """Both ways of breaking a run: an early end with the same schedule, and a warm-up still under way."""
+    optim = [f"--optim.optimizer={optimizer}", f"--optim.average={average}"]
     for schedule in (["--optim.schedule=constant"], ["--optim.warmup_steps=15"]):
-        options = [*schedule, "--model.dropout=0.2", "--train.checkpoint_interval=10", "--train.keep_checkpoints=9"]
+        options = [
+            *schedule,
+            *optim,
+            "--model.dropout=0.2",
+            "--train.checkpoint_interval=10",
+            "--train.keep_checkpoints=9",
+        ]
         name = schedule[0][-4:]
         assert train(f"whole{name}", "--train.max_steps=20", *options)[0] == 0
         assert train(f"broken{name}", "--train.max_steps=10", *options)[0] == 0
         status, out, err = train(None, "--resume", f"broken{name}", "--train.max_steps=20")
         assert status == 0, err
         assert "continued after step 10" in out
-        for file in ("model.safetensors", "optimizer.safetensors"):
-            broken, whole = (tmp_path / f"{r}{name}/checkpoints/step-00000020/{file}" for r in ("broken", "whole"))
-            assert broken.read_bytes() == whole.read_bytes(), (schedule, file)
+        broken, whole = (tmp_path / f"{r}{name}/checkpoints/step-00000020" for r in ("broken", "whole"))
+        files = ["model.safetensors", "optimizer.safetensors"] + (["trained_weights.safetensors"] if average else [])
+        assert sorted(file.name for file in whole.glob("*.safetensors")) == files
+        for file in files:
+            assert (broken / file).read_bytes() == (whole / file).read_bytes(), (schedule, file)
         records = read_metrics(tmp_path / f"broken{name}")
         assert [r["step"] for r in records] == list(range(1, 21))
         assert [r["loss"] for r in records] == [r["loss"] for r in read_metrics(tmp_path / f"whole{name}")]
