@@ -1,6 +1,6 @@
 """Dividing items among ranks: contiguous shards, in the order of the ranks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
 
 
@@ -18,18 +18,19 @@ def shard(n: int, rank: int, world_size: int, granularity: int = 1) -> slice:
     return slice(min(n, start * granularity), min(n, stop * granularity))
 
 
-def partition(n: int, world_size: int, boundaries: Sequence[int] | None = None) -> list[slice]:
+def partition(n: int, world_size: int, boundaries: Mapping[int, float] | None = None) -> list[slice]:
     """Return the shards of all ranks.
 
     Parameters
     ----------
-    boundaries : sequence of int, optional
-        Offsets at which items may be cut; each cut goes to the nearest of them. By default they may be cut anywhere.
+    boundaries : mapping of int to float, optional
+        Offsets at which items may be cut, each with the cost of all items before it. Each cut goes where the costs come
+        nearest to equal ones. By default items may be cut anywhere, and all cost the same.
     """
-    shards = [shard(n, rank, world_size) for rank in range(world_size)]
     if boundaries is None:
-        return shards
-    cuts = [min(boundaries, key=lambda b: abs(b - s.stop)) for s in shards[:-1]]
+        return [shard(n, rank, world_size) for rank in range(world_size)]
+    total = max(boundaries.values())
+    cuts = [min(boundaries, key=lambda b: abs(boundaries[b] - total * r / world_size)) for r in range(1, world_size)]
     return [slice(start, stop) for start, stop in pairwise([0, *cuts, n])]
 
 

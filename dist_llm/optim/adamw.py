@@ -14,7 +14,7 @@ import numpy as np
 
 from dist_llm.config import OptimConfig
 from dist_llm.errors import UserError
-from dist_llm.model.params import ROLES, ParamStore
+from dist_llm.model.params import ROLES, Param, ParamStore
 from dist_llm.optim.sharding import Sharding, Unsharded
 
 CHUNK = 1 << 14  # elements: parameter, gradient, two moments and scratch of a chunk together stay in the L2 cache
@@ -91,6 +91,11 @@ class AdamW:
             np.divide(m, scratch, out=scratch)
             scratch *= lr / correction1
             p -= scratch
+
+    @staticmethod
+    def cost(param: Param) -> float:
+        """Return what the divisions and roots take, in multiplications."""
+        return 30.0 * param.size
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return steps and moments of all parameters, by name, on rank 0 and nothing on the others; collective."""

@@ -18,7 +18,7 @@ import numpy as np
 from dist_llm.config import OptimConfig
 from dist_llm.errors import UserError
 from dist_llm.model.params import ROLES, Param, ParamStore
-from dist_llm.optim.orthogonal import orthogonalize
+from dist_llm.optim.orthogonal import COEFFICIENTS, orthogonalize
 from dist_llm.optim.sharding import Sharding, Unsharded
 from dist_llm.partition import consecutive
 
@@ -63,7 +63,7 @@ class Muon:
         """Compute the updates, each on one rank of those that would compute the same, but change nothing yet."""
         self._updates = self.sharding.share(
             [param.shape for param in self._own],
-            [cost(param) for param in self._own],
+            [self.cost(param) for param in self._own],
             self._orthogonalize,
             self.momentum.dtype,
         )
@@ -124,13 +124,12 @@ class Muon:
         return array
 
     @staticmethod
+    def cost(param: Param) -> float:
+        """Return what orthogonalizing a matrix takes, in multiplications."""
+        m, n = sorted(param.shape)
+        return len(COEFFICIENTS) * (1.5 * m * m * n + 0.5 * m**3)
+
+    @staticmethod
     def _split(whole: np.ndarray, params: Sequence[Param]) -> list[np.ndarray]:
         slices = consecutive(param.size for param in params)
         return [whole[part].reshape(param.shape) for param, part in zip(params, slices, strict=True)]
-
-
-def cost(param: Param) -> float:
-    """Return what orthogonalizing a matrix takes, in multiply-adds of an iteration."""
-    rows, columns = param.shape
-    m, n = min(rows, columns), max(rows, columns)
-    return 1.5 * m * m * n + 0.5 * m**3

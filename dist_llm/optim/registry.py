@@ -1,12 +1,13 @@
 """Which optimizer updates which parameters, by their role: a line each."""
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
 
 from dist_llm.config import OptimConfig
-from dist_llm.model.params import ParamStore
+from dist_llm.model.params import Param, ParamStore
 from dist_llm.optim.adamw import AdamW
 from dist_llm.optim.muon import Muon
 from dist_llm.optim.sharding import Sharding
@@ -47,6 +48,11 @@ class OptimizerOfRoles(Optimizer, Protocol):
         self, params: ParamStore, config: OptimConfig, sharding: Sharding | None, roles: Collection[str]
     ) -> None: ...
 
+    @staticmethod
+    def cost(param: Param) -> float:
+        """Return about how many multiplications a step takes for a parameter."""
+        ...
+
 
 # The optimizer of each role, by `optim.optimizer`.
 OPTIMIZERS: dict[str, dict[str, type[OptimizerOfRoles]]] = {
@@ -85,10 +91,13 @@ class Several:
             optimizer.load_state_dict(state)
 
 
-def boundaries(params: ParamStore, config: OptimConfig) -> list[int] | None:
-    """Return the offsets at which the parameters may be divided among ranks; None if anywhere."""
+def boundaries(params: ParamStore, config: OptimConfig) -> dict[int, float] | None:
+    """Return where the parameters may be divided among ranks, and the cost of all before; None if anywhere."""
     if any(OPTIMIZERS[config.optimizer][param.role].whole_tensors for param in params):
-        return [*(param.offset for param in params), params.size]
+        costs = [OPTIMIZERS[config.optimizer][param.role].cost(param) for param in params]
+        return dict(
+            zip([*(param.offset for param in params), params.size], accumulate(costs, initial=0.0), strict=True)
+        )
     return None
 
 

@@ -4,6 +4,7 @@ Only data stands here, so that the configuration can name them without importing
 """
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,11 @@ STRATEGIES = {
 
 
 def make_strategy(
-    comm: "Comm", data: np.ndarray, grad: np.ndarray, config: "ParallelConfig", boundaries: list[int] | None = None
+    comm: "Comm",
+    data: np.ndarray,
+    grad: np.ndarray,
+    config: "ParallelConfig",
+    boundaries: Mapping[int, float] | None = None,
 ) -> "Strategy":
     """Return the strategy that the configuration names; its parameters are those of `Strategy`."""
     return STRATEGIES[config.strategy].load()(comm, data, grad, config, boundaries)

@@ -59,8 +59,9 @@ class Strategy:
     data, grad : ndarray of shape (P,)
         The flat buffers of the parameters and of their gradients.
     config : ParallelConfig
-    boundaries : list of int, optional
-        Offsets at which the optimizer allows the buffers to be cut; anywhere unless told.
+    boundaries : mapping of int to float, optional
+        Offsets at which the optimizer allows the buffers to be cut, each with the cost of updating all before it;
+        anywhere unless told.
 
     Attributes
     ----------
@@ -91,7 +92,7 @@ class Strategy:
         data: np.ndarray,
         grad: np.ndarray,
         config: ParallelConfig,
-        boundaries: list[int] | None = None,
+        boundaries: Mapping[int, float] | None = None,
     ) -> None:
         self.data, self.grad = data, grad
         self.config, self.boundaries = config, boundaries

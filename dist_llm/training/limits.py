@@ -65,8 +65,8 @@ def check_that_it_fits(config: Config, n_sequences: int, ranks: int, ranks_here:
     there = f"{place} {there_gb:,.0f} GB"
 
     n_parameters = count_parameters(model, config.vocab_size)
-    # Weights and gradients, and two moments, of 4 bytes each.
-    a_rank = 8 + 8 / (ranks if config.parallel.strategy == "sharded" else 1)
+    # Weights and gradients, two moments, and an average of the weights, of 4 bytes each.
+    a_rank = 8 + 8 / (ranks if config.parallel.strategy == "sharded" else 1) + 4 * bool(config.optim.average)
     model_gb = (n_parameters * a_rank + model.n_layers * LAYER_BYTES) / 1e9
     if model_gb * ranks_here > there_gb:
         raise UserError(
