@@ -115,6 +115,7 @@ class OptimConfig:
     weight_decay: float = option(0.1, "AdamW: decoupled decay, on matrices only")
     muon_lr: float = option(0.015, "Muon: its own peak learning rate, on the same schedule", positive=True)
     muon_momentum: float = option(0.95, "Muon: decay of the momentum", below_1=True)
+    muon_beta2: float = option(0.95, "Muon: decay of the mean squares that make rows equal; 1: without them")
     muon_weight_decay: float = option(0.1, "Muon: decoupled decay")
     average: float = option(
         0.0,
@@ -267,6 +268,8 @@ class Config:
             )
         if optim.decay_fraction > 1:
             raise UserError(f"optim.decay_fraction must lie in (0, 1], not {optim.decay_fraction}")
+        if optim.muon_beta2 > 1:
+            raise UserError(f"optim.muon_beta2 must lie in [0, 1], not {optim.muon_beta2}")
         return self
 
     def with_vocabulary(self, size: int) -> "Config":

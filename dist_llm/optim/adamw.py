@@ -16,6 +16,7 @@ from dist_llm.config import OptimConfig
 from dist_llm.errors import UserError
 from dist_llm.model.params import ROLES, Param, ParamStore
 from dist_llm.optim.sharding import Sharding, Unsharded
+from dist_llm.optim.state import ShardedState
 
 CHUNK = 1 << 14  # elements: parameter, gradient, two moments and scratch of a chunk together stay in the L2 cache
 
@@ -62,7 +63,9 @@ class AdamW:
                 stop = min(start + CHUNK, param.slice.stop, last)
                 self._chunks.append((slice(start, stop), slice(n, n + stop - start), decay))
                 n += stop - start
-        self.m, self.v = (self.sharding.new_state(name, n, params.data.dtype) for name in ("m", "v"))
+        dtype = params.data.dtype
+        self._m, self._v = (ShardedState(name, self._tensors, n, dtype, self.sharding) for name in ("m", "v"))
+        self.m, self.v = self._m.own, self._v.own
 
     def prepare(self) -> None:
         """Do nothing: every rank updates what is its own."""
@@ -99,16 +102,8 @@ class AdamW:
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return steps and moments of all parameters, by name, on rank 0 and nothing on the others; collective."""
-        state = {"steps": np.array([self.steps])}
-        for name, moment in (("m", self.m), ("v", self.v)):
-            whole = self.sharding.gather(moment)
-            if whole is None:
-                state = {}
-                continue
-            ends = np.cumsum([param.size for param in self._tensors])[:-1]
-            for param, part in zip(self._tensors, np.split(whole, ends), strict=True):
-                state[f"{name}.{param.name}"] = part.reshape(param.shape)
-        return state
+        moments = self._m.state_dict() | self._v.state_dict()
+        return {"steps": np.array([self.steps])} | moments if moments else {}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Restore what `state_dict` returned, given on rank 0; collective.
@@ -118,25 +113,10 @@ class AdamW:
         UserError
             It is the state of another model, or of no optimizer.
         """
-        if state:
-            self._check(state)
         steps = np.array(state.get("steps", [0]))
-        self.sharding.bcast_(steps)
-        self.steps = int(steps[0])
-        for name, moment in (("m", self.m), ("v", self.v)):
-            whole = np.concatenate([state[f"{name}.{p.name}"].ravel() for p in self._tensors]) if state else None
-            self.sharding.scatter(whole, moment)
-
-    def _check(self, state: Mapping[str, np.ndarray]) -> None:
-        for moment in ("m", "v"):
-            for param in self._tensors:
-                array = state.get(name := f"{moment}.{param.name}")
-                if array is None or (array.shape, array.dtype) != (param.shape, self.m.dtype):
-                    is_ = "missing" if array is None else f"{array.dtype} {array.shape}"
-                    raise UserError(
-                        f"the optimizer's state is that of another model: {name} is {is_}, not {self.m.dtype} "
-                        f"{param.shape}"
-                    )
-        steps = np.asarray(state.get("steps", [0]))
         if steps.shape != (1,) or steps.dtype.kind != "i" or steps[0] < 0:
             raise UserError("the optimizer's state is damaged: its steps are not a number of steps")
+        self._m.load_state_dict(state)
+        self._v.load_state_dict(state)
+        self.sharding.bcast_(steps)
+        self.steps = int(steps[0])

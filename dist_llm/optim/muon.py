@@ -1,26 +1,33 @@
-"""Muon: momentum, orthogonalized (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon), for matrices.
+"""Muon, for matrices: a momentum that is orthogonalized, and whose rows are then made equally long.
+
+After Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon) and NorMuon (Li et al. 2025, arXiv 2510.05491).
 
     m = mu m + (1 - mu) g
     u = orthogonalize(mu m + (1 - mu) g)                 Nesterov's momentum
+    v = beta2 v + (1 - beta2) mean of u^2 over a row     a number for each row
+    u = u / sqrt(v), brought back to the length it had
     p = p (1 - lr wd) - lr sqrt(max(1, rows / columns)) u
 
 A step of AdamW is about equally long in each element. One of Muon is equally long in each direction: the gradient's few
-large singular values do not drown the many small ones, in which there is as much to be learned.
+large singular values do not drown the many small ones, in which there is as much to be learned. The rows, which are
+the neurons, come to differ in length all the same, where there are more of them than columns. In a matrix with more
+columns than rows, these are what is made equal.
 
 The matrices are shared out among ranks that would all compute the same: see `Sharding.share`.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
 from dist_llm.config import OptimConfig
-from dist_llm.errors import UserError
 from dist_llm.model.params import ROLES, Param, ParamStore
 from dist_llm.optim.orthogonal import COEFFICIENTS, orthogonalize
 from dist_llm.optim.sharding import Sharding, Unsharded
-from dist_llm.partition import consecutive
+from dist_llm.optim.state import ShardedState, split
+
+TINY = 1e-8
 
 
 class Muon:
@@ -34,11 +41,6 @@ class Muon:
         Shard of the parameters to update, which also holds the momentum; by default all of them.
     roles : collection of str
         Update the parameters of these roles only, all of them matrices.
-
-    Attributes
-    ----------
-    momentum : ndarray of shape (n,)
-        That of the n parameters it updates, in their order.
     """
 
     whole_tensors = True
@@ -54,10 +56,17 @@ class Muon:
         self._all = [param for param in params if param.role in roles]
         first, last, _ = self.sharding.shard.indices(params.size)
         self._own = [param for param in self._all if first <= param.offset < last]
-        n = sum(param.size for param in self._own)
-        self.momentum = self.sharding.new_state("muon", n, params.data.dtype)
-        self._momenta = self._split(self.momentum, self._own)
+        self._dtype = params.data.dtype
+        self._momentum, self._momenta = self._state("muon_momentum", lambda param: param.shape)
+        self._mean_squares, self._means = self._state("muon_mean_squares", lambda param: (max(param.shape),))
         self._updates: list[np.ndarray] = []
+
+    def _state(self, name: str, shape_of: Callable[[Param], tuple[int, ...]]) -> tuple[ShardedState, list[np.ndarray]]:
+        """Return a part of the state, and its views for each parameter of this shard."""
+        shapes = [shape_of(param) for param in self._own]
+        size = sum(map(math.prod, shapes))
+        state = ShardedState(name, self._all, size, self._dtype, self.sharding, shape_of)
+        return state, split(state.own, shapes)
 
     def prepare(self) -> None:
         """Compute the updates, each on one rank of those that would compute the same, but change nothing yet."""
@@ -65,18 +74,23 @@ class Muon:
             [param.shape for param in self._own],
             [self.cost(param) for param in self._own],
             self._orthogonalize,
-            self.momentum.dtype,
+            self._dtype,
         )
 
     def step(self, lr: float) -> None:
         """Update the parameters by their gradients, as prepared."""
-        mu = self.config.muon_momentum
-        lr *= self.config.muon_lr / self.config.lr
-        for param, momentum, update in zip(self._own, self._momenta, self._updates, strict=True):
+        config = self.config
+        lr *= config.muon_lr / config.lr
+        mu, beta2 = config.muon_momentum, config.muon_beta2
+        for param, momentum, means, update in zip(self._own, self._momenta, self._means, self._updates, strict=True):
             momentum *= mu
             momentum += (1 - mu) * param.grad
-            param.data *= 1 - lr * self.config.muon_weight_decay
-            param.data -= lr * math.sqrt(max(1, param.shape[0] / param.shape[1])) * update
+            n_rows, n_columns = param.shape
+            rows = update.T if n_columns > n_rows else update  # a view: to change it is to change the update
+            scale = lr * math.sqrt(max(1, n_rows / n_columns))
+            rows *= (scale * _factors(rows, means, beta2))[:, np.newaxis]
+            param.data *= 1 - lr * config.muon_weight_decay
+            param.data -= update
         self._updates = []
 
     def _orthogonalize(self, indices: Sequence[int], out: Sequence[np.ndarray]) -> None:
@@ -86,7 +100,7 @@ class Muon:
         for place, index in enumerate(indices):
             by_shape.setdefault(self._own[index].shape, []).append(place)
         for shape, places in by_shape.items():
-            nesterov = np.empty((len(places), *shape), self.momentum.dtype)
+            nesterov = np.empty((len(places), *shape), self._dtype)
             for x, place in zip(nesterov, places, strict=True):
                 param, momentum = self._own[indices[place]], self._momenta[indices[place]]
                 np.multiply(momentum, mu * mu, out=x)
@@ -95,12 +109,8 @@ class Muon:
                 out[place][...] = update
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Return the momentum of all parameters, by name, on rank 0 and nothing on the others; collective."""
-        whole = self.sharding.gather(self.momentum)
-        if whole is None:
-            return {}
-        momenta = self._split(whole, self._all)
-        return {f"momentum.{param.name}": part for param, part in zip(self._all, momenta, strict=True)}
+        """Return the state of all parameters, by name, on rank 0 and nothing on the others; collective."""
+        return self._momentum.state_dict() | self._mean_squares.state_dict()
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Restore what `state_dict` returned, given on rank 0; collective.
@@ -110,18 +120,8 @@ class Muon:
         UserError
             It is the state of another model or optimizer.
         """
-        whole = np.concatenate([self._momentum_of(param, state).ravel() for param in self._all]) if state else None
-        self.sharding.scatter(whole, self.momentum)
-
-    def _momentum_of(self, param: Param, state: Mapping[str, np.ndarray]) -> np.ndarray:
-        array = state.get(name := f"momentum.{param.name}")
-        if array is None or (array.shape, array.dtype) != (param.shape, self.momentum.dtype):
-            is_ = "missing" if array is None else f"{array.dtype} {array.shape}"
-            raise UserError(
-                f"the optimizer's state is that of another model or optimizer: {name} is {is_}, not "
-                f"{self.momentum.dtype} {param.shape}"
-            )
-        return array
+        self._momentum.load_state_dict(state)
+        self._mean_squares.load_state_dict(state)
 
     @staticmethod
     def cost(param: Param) -> float:
@@ -129,7 +129,13 @@ class Muon:
         m, n = sorted(param.shape)
         return len(COEFFICIENTS) * (1.5 * m * m * n + 0.5 * m**3)
 
-    @staticmethod
-    def _split(whole: np.ndarray, params: Sequence[Param]) -> list[np.ndarray]:
-        slices = consecutive(param.size for param in params)
-        return [whole[part].reshape(param.shape) for param, part in zip(params, slices, strict=True)]
+
+def _factors(update: np.ndarray, means: np.ndarray, beta2: float) -> np.ndarray:
+    """Return what makes rows equal (rows,), after taking an update (rows, columns) into their mean squares (rows,)."""
+    squares = np.einsum("ij,ij->i", update, update)
+    means *= beta2
+    means += (1 - beta2) / update.shape[1] * squares
+    factors: np.ndarray = 1 / (np.sqrt(means) + TINY)
+    length = math.sqrt(squares.sum())
+    factors *= length / max(TINY, math.sqrt((squares * factors**2).sum()))
+    return factors

@@ -15,7 +15,7 @@ from dist_llm.optim.registry import boundaries, make_optimizer
 from dist_llm.parallel.registry import STRATEGIES, make_strategy
 from tests.oracles.cases import case_model
 
-CONFIG = OptimConfig(optimizer="muon", lr=0.01, muon_lr=0.05, muon_momentum=0.9, muon_weight_decay=0.3)
+CONFIG = OptimConfig(optimizer="muon", muon_beta2=0.8, lr=0.01, muon_lr=0.05, muon_momentum=0.9, muon_weight_decay=0.3)
 STEPS = 10
 
 
@@ -60,7 +60,7 @@ def test_ten_steps_are_those_of_pytorch(monkeypatch):
     params = case_model("untied-grouped", np.float64).params
     expected = torch_muon(params, monkeypatch)
     monkeypatch.setattr(muon, "orthogonalize", exactly_orthogonal)
-    optimizer = Muon(params, CONFIG, None, ["hidden"])
+    optimizer = Muon(params, dataclasses.replace(CONFIG, muon_beta2=1.0), None, ["hidden"])
     others = {p.name: p.data.copy() for p in params if p.role != "hidden"}
     for step in range(STEPS):
         params.grad[...] = gradient(params, step)
@@ -69,6 +69,32 @@ def test_ten_steps_are_those_of_pytorch(monkeypatch):
     assert expected
     for p in params:
         np.testing.assert_allclose(p.data, (expected | others)[p.name], rtol=0, atol=1e-10, err_msg=p.name)
+
+
+def plain_normuon(p, g, m, v, lr):
+    """NorMuon as its paper has it, on float64 arrays, but for the length of the update, which stays that of Muon's."""
+    m = 0.9 * m + 0.1 * g
+    u = exactly_orthogonal(0.9 * m + 0.1 * g)
+    axis = 0 if p.shape[1] > p.shape[0] else 1
+    v = 0.8 * v + 0.2 * np.square(u).mean(axis, keepdims=True)
+    normalized = u / np.sqrt(v)
+    normalized *= np.linalg.norm(u) / np.linalg.norm(normalized)
+    return p * (1 - lr * 0.3) - lr * max(1, p.shape[0] / p.shape[1]) ** 0.5 * normalized, m, v
+
+
+def test_rows_are_made_equal_as_in_normuon(monkeypatch):
+    params = case_model("untied-grouped", np.float64).params
+    monkeypatch.setattr(muon, "orthogonalize", exactly_orthogonal)
+    optimizer = Muon(params, CONFIG, None, ["hidden"])
+    plain = {p.name: (p.data.copy(), 0.0, 0.0) for p in params if p.role == "hidden"}
+    for step in range(STEPS):
+        params.grad[...] = gradient(params, step)
+        optimizer.prepare()
+        optimizer.step(lr_of(step))
+        for p in params:
+            if p.role == "hidden":
+                plain[p.name] = plain_normuon(plain[p.name][0], p.grad, *plain[p.name][1:], lr_of(step) * 5)
+                np.testing.assert_allclose(p.data, plain[p.name][0], rtol=0, atol=1e-6, err_msg=p.name)
 
 
 def steps(params: ParamStore, optimizer, strategy, first: int, last: int) -> None:
@@ -150,6 +176,6 @@ def test_the_state_of_another_optimizer_is_refused():
     params = case_model("tied").params
     state = make_optimizer(params, dataclasses.replace(CONFIG, optimizer="adamw")).state_dict()
     with pytest.raises(
-        UserError, match=r"of another model or optimizer: momentum\.model\.layers\.0\..* is missing, not"
+        UserError, match=r"of another model or optimizer: muon_momentum\.model\.layers\.0\..* is missing, not"
     ):
         Muon(params, CONFIG, None, ["hidden"]).load_state_dict(state)
