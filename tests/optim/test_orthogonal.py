@@ -22,7 +22,7 @@ def test_it_is_the_polynomials_of_the_singular_values(shape):
         np.testing.assert_allclose(result, plain(matrix), atol=1e-9)
     for matrix, result in zip(x, orthogonalize(x.astype(np.float32)), strict=True):
         assert result.dtype == np.float32
-        np.testing.assert_allclose(result, plain(matrix), atol=2e-5)
+        np.testing.assert_allclose(result, plain(matrix), atol=2e-4)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -32,18 +32,20 @@ def test_singular_values_are_near_one_whatever_the_scale(shape):
         n = min(shape)
         u, _ = np.linalg.qr(rng.standard_normal((shape[0], n)))
         v, _ = np.linalg.qr(rng.standard_normal((shape[1], n)))
-        s = scale * np.geomspace(0.1, 1, n)
+        s = scale * np.geomspace(0.01, 1, n)
         x = ((u * s) @ v.T).astype(np.float32)
         result = orthogonalize(x[np.newaxis])[0]
-        np.testing.assert_allclose(np.linalg.svd(result, compute_uv=False), 1, atol=0.04)
-        np.testing.assert_allclose(result, u @ v.T, atol=0.08)
+        np.testing.assert_allclose(np.linalg.svd(result, compute_uv=False), 1, atol=0.65)
+        # The singular vectors are the same: between those of x the result is diagonal.
+        between = u.T @ result @ v
+        np.testing.assert_allclose(between, np.diag(np.diag(between)), atol=2e-3)
 
 
 def test_no_interval_and_number_of_iterations_has_better_coefficients():
     # An odd polynomial of three terms is the best on an interval if its error swings to its full height four times.
-    low, high = 0.03, 1.0
+    low, high = 0.003, 1.0
     for coefficients in COEFFICIENTS:
-        s = np.linspace(low, high, 200_001)
+        s = np.geomspace(low, high, 200_001)
         a, b, c = coefficients
         error = a * s + b * s**3 + c * s**5 - 1
         largest = np.abs(error).max()
