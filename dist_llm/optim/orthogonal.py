@@ -37,19 +37,14 @@ def orthogonalize(x: np.ndarray) -> np.ndarray:
     ndarray of shape (N, rows, columns)
         Singular values from 0.35 to 1.65 where those of `x` are at least 0.003 of their bound; smaller ones, smaller.
     """
-    if x.shape[1] > x.shape[2]:
-        return _iterated(x.swapaxes(1, 2)).swapaxes(1, 2)
-    return _iterated(x)
-
-
-def _iterated(x: np.ndarray) -> np.ndarray:
+    tall = x.shape[1] > x.shape[2]  # then A = X^T X, X = X (a I + ...), so that A is the smaller one
     # In this range eighth powers are still numbers.
     x = x / np.maximum(np.linalg.norm(x, axis=(1, 2), keepdims=True), SMALLEST["norm"])
-    diagonal = np.arange(x.shape[1])
+    diagonal = np.arange(min(x.shape[1:]))
     bound = None
     for a, b, c in COEFFICIENTS:
         # A matrix times its own transpose: NumPy computes one half, and copies it into the other.
-        gram = x @ x.swapaxes(1, 2)
+        gram = x.swapaxes(1, 2) @ x if tall else x @ x.swapaxes(1, 2)
         square = gram @ gram.swapaxes(1, 2)
         if bound is None:
             bound = np.maximum(np.sqrt(np.linalg.norm(square, axis=(1, 2), keepdims=True)), SMALLEST["bound"])
@@ -59,5 +54,5 @@ def _iterated(x: np.ndarray) -> np.ndarray:
         square *= c
         gram += square
         gram[:, diagonal, diagonal] += a
-        x = gram @ x
+        x = x @ gram if tall else gram @ x
     return x
