@@ -54,7 +54,9 @@ def main(argv: list[str], comm: Comm) -> int:
         return 0
     chosen = choose(everyone, arguments.only)
     train = {"batch_size": arguments.batch_size, "micro_batch_size": arguments.micro_batch_size}
-    config = settings(arguments).apply_to(Config().replace({"model": {"vocab_size": 512}, "train": train}))
+    # All contestants take the same steps: those of AdamW, which every one of them has.
+    common = {"model": {"vocab_size": 512}, "train": train, "optim": {"optimizer": "adamw"}}
+    config = settings(arguments).apply_to(Config().replace(common))
     check(chosen, config)
     if out is not None:
         if out.exists() and not out.is_dir():

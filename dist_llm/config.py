@@ -100,9 +100,9 @@ class OptimConfig:
     """The optimizers and their learning-rate schedule."""
 
     optimizer: str = option(
-        "adamw", "adamw, or muon: the matrices of the blocks by Muon, all else by AdamW", ("adamw", "muon")
+        "muon", "muon: the matrices of the blocks by Muon, all else by AdamW; or adamw: all", ("muon", "adamw")
     )
-    lr: float = option(3e-3, "peak learning rate", positive=True)
+    lr: float = option(2e-3, "peak learning rate", positive=True)
     min_lr: float = option(1e-4, "learning rate at the end of the decay")
     schedule: str = option("cosine", "what follows the linear warm-up", ("cosine", "wsd", "constant"))
     warmup_steps: int = option(30, "steps of linear warm-up from 0")
@@ -113,7 +113,7 @@ class OptimConfig:
     beta2: float = option(0.95, "AdamW: decay of the second moment", below_1=True)
     eps: float = option(1e-8, "AdamW: added to the root of the second moment", positive=True)
     weight_decay: float = option(0.1, "AdamW: decoupled decay, on matrices only")
-    muon_lr: float = option(0.015, "Muon: its own peak learning rate, on the same schedule", positive=True)
+    muon_lr_factor: float = option(7.5, "Muon: its learning rate, as a multiple of lr", positive=True)
     muon_momentum: float = option(0.95, "Muon: decay of the momentum", below_1=True)
     muon_beta2: float = option(0.95, "Muon: decay of the mean squares that make rows equal; 1: without them")
     muon_weight_decay: float = option(0.1, "Muon: decoupled decay")

@@ -80,7 +80,7 @@ class Muon:
     def step(self, lr: float) -> None:
         """Update the parameters by their gradients, as prepared."""
         config = self.config
-        lr *= config.muon_lr / config.lr
+        lr *= config.muon_lr_factor
         mu, beta2 = config.muon_momentum, config.muon_beta2
         for param, momentum, means, update in zip(self._own, self._momenta, self._means, self._updates, strict=True):
             momentum *= mu

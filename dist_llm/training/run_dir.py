@@ -24,6 +24,7 @@ CONFIG = "config.toml"
 METRICS = "metrics.jsonl"
 LOCK = ".lock"
 CHECKSUM = b"# SHA-256 of what follows: "
+UNSAID = {"optim": {"optimizer": "adamw", "average": 0.0}}  # by runs of versions that had no other
 FOLDERS = (CHECKPOINTS, "samples")  # where a run writes, beside its own folder
 LONG_LINE = 1 << 16  # bytes; a record is much shorter
 # What a run writes before its first step. A run that has come no further has nothing to lose.
@@ -219,7 +220,7 @@ def _content(run_dir: Path) -> bytes:
 def _parsed(path: Path, content: bytes) -> Config:
     document = parse_toml(path, content)
     try:
-        return Config().replace(document).validated()
+        return Config().replace(UNSAID).replace(document).validated()
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

@@ -12,7 +12,7 @@ from dist_llm.optim.sharding import Unsharded
 from dist_llm.parallel.registry import make_strategy
 from tests.oracles.cases import CASES, case_model
 
-CONFIG = OptimConfig(weight_decay=0.3)
+CONFIG = OptimConfig(optimizer="adamw", weight_decay=0.3)
 
 
 class SignOfMomentum:

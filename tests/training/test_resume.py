@@ -37,6 +37,20 @@ def test_10_and_10_steps_are_20_bit_for_bit(train, tmp_path, optimizer, average)
         assert [r["loss"] for r in records] == [r["loss"] for r in read_metrics(tmp_path / f"whole{name}")]
 
 
+def test_a_run_of_a_version_that_had_adamw_alone_goes_on_with_it(train, tmp_path):
+    adamw = ["--optim.optimizer=adamw", "--optim.average=0", "--train.checkpoint_interval=5"]
+    assert train("whole", *adamw, "--train.max_steps=10")[0] == 0
+    assert train("older", *adamw, "--train.max_steps=10")[0] == 0
+    config = tmp_path / "older/config.toml"
+    lines = config.read_text().splitlines(keepends=True)[1:]
+    config.write_text("".join(x for x in lines if not x.startswith(("optimizer", "muon", "average"))))
+    status, _, err = train(None, "--resume", "older/checkpoints/step-00000005")
+    assert status == 0, err
+    for file in ("model.safetensors", "optimizer.safetensors"):
+        older, whole = (tmp_path / f"{r}/checkpoints/step-00000010/{file}" for r in ("older", "whole"))
+        assert older.read_bytes() == whole.read_bytes()
+
+
 def test_resuming_from_an_older_checkpoint_repeats_history_exactly(train, tmp_path):
     options = ["--train.max_steps=20", "--train.checkpoint_interval=10", "--train.keep_checkpoints=9"]
     assert train("run", *options)[0] == 0

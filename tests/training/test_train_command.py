@@ -148,7 +148,7 @@ def test_help_lists_every_field_with_its_default(train):
     out = " ".join(out.split())
     assert "--model.dim INT width of the residual stream (default: 192)" in out
     assert "--data.tokenizer byte|char|bpe" in out
-    assert "--optim.lr FLOAT peak learning rate (default: 0.003)" in out
+    assert "--optim.lr FLOAT peak learning rate (default: 0.002)" in out
 
 
 def test_it_works_where_mpi4py_cannot_be_imported(run, train_arguments, tmp_path):
