@@ -17,7 +17,7 @@ The matrices are shared out among ranks that would all compute the same: see `Sh
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
@@ -93,20 +93,12 @@ class Muon:
             param.data -= update
         self._updates = []
 
-    def _orthogonalize(self, indices: Sequence[int], out: Sequence[np.ndarray]) -> None:
-        """Compute some of the updates."""
+    def _orthogonalize(self, index: int, out: np.ndarray) -> None:
+        """Compute one of the updates."""
         mu = self.config.muon_momentum
-        by_shape: dict[tuple[int, ...], list[int]] = {}
-        for place, index in enumerate(indices):
-            by_shape.setdefault(self._own[index].shape, []).append(place)
-        for shape, places in by_shape.items():
-            nesterov = np.empty((len(places), *shape), self._dtype)
-            for x, place in zip(nesterov, places, strict=True):
-                param, momentum = self._own[indices[place]], self._momenta[indices[place]]
-                np.multiply(momentum, mu * mu, out=x)
-                x += (1 - mu * mu) * param.grad
-            for update, place in zip(orthogonalize(nesterov), places, strict=True):
-                out[place][...] = update
+        nesterov = (mu * mu) * self._momenta[index]
+        nesterov += np.multiply(self._own[index].grad, 1 - mu * mu, out=out)
+        orthogonalize(nesterov, out)
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return the state of all parameters, by name, on rank 0 and nothing on the others; collective."""

@@ -13,6 +13,8 @@ of the square of the largest one: (sum s^8)^(1/4) >= max s^2. It is far nearer t
 so less is left to be done: that spares an iteration or two.
 """
 
+import math
+
 import numpy as np
 
 # Optimal for singular values from 0.003 to 1.
@@ -21,38 +23,39 @@ COEFFICIENTS = (
     (4.0434204337, -3.0114049938, 0.5695121503),
     (3.5055706172, -2.6266538356, 0.5257194048),
 )
-SMALLEST = {"norm": 1e-30, "bound": 1e-6}  # of what is divided by: a matrix of zeros stays one
+TINY = 1e-15  # of what is divided by: a matrix of zeros stays one
+SMALLEST_BOUND = 1e-6
 
 
-def orthogonalize(x: np.ndarray) -> np.ndarray:
-    """Return, for each matrix of a stack, one with nearly the same singular vectors whose singular values are near 1.
+def orthogonalize(x: np.ndarray, out: np.ndarray) -> None:
+    """Find the matrix with nearly the same singular vectors whose singular values are near 1.
 
     Parameters
     ----------
-    x : ndarray of shape (N, rows, columns)
-        What becomes of a matrix does not depend on the others, not in a bit.
-
-    Returns
-    -------
-    ndarray of shape (N, rows, columns)
-        Singular values from 0.35 to 1.65 where those of `x` are at least 0.003 of their bound; smaller ones, smaller.
+    x : ndarray of shape (rows, columns)
+    out : ndarray of shape (rows, columns)
+        Receives it: singular values from 0.35 to 1.65 where those of `x` are at least 0.003 of their bound; smaller
+        ones, smaller. It must not overlap `x`.
     """
-    tall = x.shape[1] > x.shape[2]  # then A = X^T X, X = X (a I + ...), so that A is the smaller one
-    # In this range eighth powers are still numbers.
-    x = x / np.maximum(np.linalg.norm(x, axis=(1, 2), keepdims=True), SMALLEST["norm"])
-    diagonal = np.arange(min(x.shape[1:]))
-    bound = None
-    for a, b, c in COEFFICIENTS:
+    # One matrix at a time stays in the cache with all that is computed of it: a stack of them takes a sixth longer.
+    tall = x.shape[0] > x.shape[1]  # then A = X^T X and X = X (a I + b A + c A^2), so that A is the smaller one
+    n = min(x.shape)
+    gram, square = np.empty((2, n, n), x.dtype)
+    buffers = out, np.empty_like(out)
+    # Divided by it, eighth powers are still numbers.
+    norm = max(math.sqrt(np.vdot(x, x)), TINY)
+    for i, (a, b, c) in enumerate(COEFFICIENTS):
         # A matrix times its own transpose: NumPy computes one half, and copies it into the other.
-        gram = x.swapaxes(1, 2) @ x if tall else x @ x.swapaxes(1, 2)
-        square = gram @ gram.swapaxes(1, 2)
-        if bound is None:
-            bound = np.maximum(np.sqrt(np.linalg.norm(square, axis=(1, 2), keepdims=True)), SMALLEST["bound"])
-            a, b, c = (coefficient / bound ** (power / 2) for coefficient, power in ((a, 1), (b, 3), (c, 5)))
-            a = a[:, 0]
+        _ = np.matmul(x.T, x, out=gram) if tall else np.matmul(x, x.T, out=gram)
+        if i == 0:
+            gram *= 1 / norm**2
+        np.matmul(gram, gram.T, out=square)
+        if i == 0:
+            bound = max(math.sqrt(math.sqrt(np.vdot(square, square))), SMALLEST_BOUND)
+            a, b, c = (k / bound ** (power / 2) / norm for k, power in ((a, 1), (b, 3), (c, 5)))
         gram *= b
         square *= c
         gram += square
-        gram[:, diagonal, diagonal] += a
-        x = x @ gram if tall else gram @ x
-    return x
+        gram.reshape(-1)[:: n + 1] += a  # the diagonal
+        result = buffers[(len(COEFFICIENTS) - 1 - i) % 2]  # the last one is out
+        x = np.matmul(x, gram, out=result) if tall else np.matmul(gram, x, out=result)

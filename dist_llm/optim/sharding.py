@@ -9,8 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-# Computes items, by their indices, and fills an array for each.
-Compute = Callable[[Sequence[int], Sequence[np.ndarray]], None]
+Compute = Callable[[int, np.ndarray], None]  # fills the array of an index
 
 
 class Sharding(Protocol):
@@ -54,8 +53,7 @@ class Sharding(Protocol):
         costs : sequence of float
             What they take, in any unit.
         compute : callable
-            ``compute(indices, arrays)`` fills the arrays of these indices, in the same way whoever computes them and
-            whichever others beside them.
+            ``compute(index, array)`` fills the array of an index, in the same way whoever computes it.
         """
         ...
 
@@ -85,5 +83,6 @@ class Unsharded:
     ) -> list[np.ndarray]:
         """Compute all."""
         arrays = [np.empty(shape, dtype) for shape in shapes]
-        compute(range(len(arrays)), arrays)
+        for index, array in enumerate(arrays):
+            compute(index, array)
         return arrays

@@ -22,7 +22,7 @@ from dist_llm.parallel.comm import Comm
 from dist_llm.partition import consecutive, deal, sizes
 
 State = dict[str, np.ndarray]
-Compute = Callable[[Sequence[int], Sequence[np.ndarray]], None]
+Compute = Callable[[int, np.ndarray], None]
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class Strategy:
         costs : sequence of float
             What they take, in any unit.
         compute : callable
-            ``compute(indices, arrays)`` fills the arrays of these indices, and changes nothing else.
+            ``compute(index, array)`` fills the array of an index, and changes nothing else.
         """
         shares = self.replicated  # or every rank has something else to compute
         hands = deal(costs, self.comm.size if shares else 1)
@@ -181,7 +181,8 @@ class Strategy:
         slices = consecutive(math.prod(shapes[item]) for item in order)
         of_all = np.empty(sum(sizes(slices)), dtype)
         arrays = {item: of_all[part].reshape(shapes[item]) for item, part in zip(order, slices, strict=True)}
-        compute(own, [arrays[item] for item in own])
+        for item in own:
+            compute(item, arrays[item])
         if shares:
             self.comm.allgatherv_(of_all, consecutive(sum(arrays[item].size for item in hand) for hand in hands))
             self.comm.agree()
