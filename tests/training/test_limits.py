@@ -53,6 +53,13 @@ def test_ranks_of_one_host_share_its_memory():
     check({**half, "parallel": {"strategy": "sharded"}}, ranks=8, ranks_here=1)
 
 
+def test_an_average_of_the_weights_takes_its_memory():
+    nearly_all = {"model": {"n_layers": 1000}}  # 442 million parameters, 7.1 GB
+    check(nearly_all)
+    with pytest.raises(UserError, match=r"a model of 442,\S+ parameters needs 9 GB"):
+        check({**nearly_all, "optim": {"average": 0.99}})
+
+
 def test_the_estimate_of_a_sequence_is_a_lower_bound():
     """More is kept, but not many times more."""
     config = Config().replace({"model": {"max_seq_len": 64}}).with_vocabulary(512)
