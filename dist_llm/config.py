@@ -54,6 +54,7 @@ class ModelConfig:
     )
     rope_original_max_seq_len: int = option(8192, "scaled: the original context", positive=True)
     init_std: float = option(0.06, "standard deviation of the initial weights")
+    zero_init: bool = option(False, "begin with zeros in o_proj and down_proj: at first no block adds anything")
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,9 @@ class OptimConfig:
     weight_decay: float = option(0.1, "AdamW: decoupled decay, on matrices only")
     muon_lr_factor: float = option(7.5, "Muon: its learning rate, as a multiple of lr", positive=True)
     muon_momentum: float = option(0.95, "Muon: decay of the momentum", below_1=True)
-    muon_beta2: float = option(0.95, "Muon: decay of the mean squares that make rows equal; 1: without them")
+    muon_beta2: float = option(
+        0.95, "Muon: decay of the mean squares that make rows equal; 1: without them", positive=True
+    )
     muon_weight_decay: float = option(0.1, "Muon: decoupled decay")
     average: float = option(
         0.0,
@@ -266,10 +269,9 @@ class Config:
                 f"parallel.reduce_dtype={parallel.reduce_dtype} goes with parallel.strategy={' or '.join(able)}, "
                 f"not {parallel.strategy}"
             )
-        if optim.decay_fraction > 1:
-            raise UserError(f"optim.decay_fraction must lie in (0, 1], not {optim.decay_fraction}")
-        if optim.muon_beta2 > 1:
-            raise UserError(f"optim.muon_beta2 must lie in [0, 1], not {optim.muon_beta2}")
+        for key in ("decay_fraction", "muon_beta2"):
+            if (value := getattr(optim, key)) > 1:
+                raise UserError(f"optim.{key} must lie in (0, 1], not {value}")
         return self
 
     def with_vocabulary(self, size: int) -> "Config":

@@ -106,7 +106,7 @@ def test_wrong_values_from_the_command_line(name, text):
         ("model.norm_eps", 1e200, r"model.norm_eps must be at most 3e\+38, not 1e\+200"),
         ("train.max_steps", 2**63, "train.max_steps must be at most 9223372036854775807, not 9223372036854775808"),
         ("train.max_steps", 10**400, "train.max_steps must be a finite number"),
-        ("optim.min_lr", 1.0, "optim.min_lr=1.0 is above optim.lr=0.003: lower --optim.min_lr too"),
+        ("optim.min_lr", 1.0, "optim.min_lr=1.0 is above optim.lr=0.002: lower --optim.min_lr too"),
         ("optim.decay_fraction", 1.5, "optim.decay_fraction must lie in"),
         ("data.path", "", "data.path is empty: give it a value or leave it out"),
         ("log.sample_prompt", "a\udcff", "log.sample_prompt is not valid UTF-8"),

@@ -94,6 +94,8 @@ class Llama:
         self.params = ParamStore()
         self.freqs_cis = precompute_freqs_cis(config.max_seq_len, frequencies_of(config), dtype)
         std = config.init_std
+        # 2 * n_layers outputs are added up in the residual stream; scaled so, their sum keeps its size (GPT-2).
+        out_std = 0.0 if config.zero_init else std / (2 * config.n_layers) ** 0.5
         self.embed_tokens = observe(
             "embedding", Embedding(self.params, "model.embed_tokens", vocab_size, config.dim, std)
         )
@@ -109,8 +111,7 @@ class Llama:
                 norm_eps=config.norm_eps,
                 dropout=config.dropout,
                 init_std=std,
-                # 2 * n_layers outputs are added up in the residual stream; scaled so, their sum keeps its size (GPT-2).
-                out_std=std / (2 * config.n_layers) ** 0.5,
+                out_std=out_std,
                 observe=observe,
             )
             for i in range(config.n_layers)

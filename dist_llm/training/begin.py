@@ -45,7 +45,7 @@ from dist_llm.training.run_dir import (
 FIXED = (*(f"model.{key}" for key in SECTIONS["model"]), "train.seed", "train.batch_size", "train.run_dir")
 
 # What a model of given weights may be given otherwise.
-FREE_TO_CHANGE = ("max_seq_len", "dropout", "init_std")
+FREE_TO_CHANGE = ("max_seq_len", "dropout", "init_std", "zero_init")
 
 
 class Opened(NamedTuple):

@@ -1,11 +1,14 @@
 """The whole model: gradients of every tensor by name, sizes, names, causality, decoding."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from dist_llm.config import ModelConfig
 from dist_llm.inference.kv_cache import new_kv_cache
 from dist_llm.model.llama import Llama, count_parameters
+from dist_llm.seeding import generator
 from tests.gradcheck import check_gradient
 from tests.oracles.cases import CASES, VOCAB, case_batch, case_model
 
@@ -175,3 +178,20 @@ def test_decoding_in_pieces():
     for start, stop in ((0, 5), (5, 6), (6, 40), (40, 96)):
         logits = model.decode(tokens[:, start:stop], start, cache)
         np.testing.assert_allclose(logits, model.logits(tokens[:, :stop])[:, -1], rtol=1e-10, atol=1e-12)
+
+
+def test_with_zero_init_no_block_adds_anything_at_first():
+    config = dataclasses.replace(DROPOUT, dropout=0.0, zero_init=True)
+    model, plain = Llama(config, 11), Llama(dataclasses.replace(config, zero_init=False), 11)
+    for each in (model, plain):
+        each.params.initialize(generator(1, "weights"))
+    tokens = np.arange(10).reshape(2, 5)
+    h, _ = model.forward(tokens)
+    embedded, _ = model.embed_tokens.forward(tokens)
+    np.testing.assert_array_equal(h, model.norm.forward(embedded)[0])
+    for name, other in plain.params.state_dict().items():  # all else is what it would have been
+        if "o_proj" in name or "down_proj" in name:
+            assert not model.params[name].data.any()
+            assert other.any()
+        else:
+            assert np.array_equal(model.params[name].data, other), name
