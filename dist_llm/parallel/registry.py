@@ -4,13 +4,14 @@ Only data stands here, so that the configuration can name them without importing
 """
 
 import importlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dist_llm.config import ParallelConfig
     from dist_llm.parallel.comm import Comm
     from dist_llm.parallel.strategy import Strategy
@@ -61,7 +62,7 @@ def make_strategy(
     data: np.ndarray,
     grad: np.ndarray,
     config: "ParallelConfig",
-    boundaries: Mapping[int, float] | None = None,
+    boundaries: "Mapping[int, float] | None" = None,
 ) -> "Strategy":
     """Return the strategy that the configuration names; its parameters are those of `Strategy`."""
     return STRATEGIES[config.strategy].load()(comm, data, grad, config, boundaries)
