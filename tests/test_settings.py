@@ -17,7 +17,7 @@ def test_later_files_win_and_the_command_line_wins_over_all(tmp_path):
 
 def test_a_shipped_configuration_goes_by_its_name_and_a_users_file_before_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert Settings(("shakespeare_char_cpu",)).apply_to(Config()).model.dim == 128
+    assert Settings(("shakespeare_char_cpu",)).apply_to(Config()).model.dim == 104
     (tmp_path / "shakespeare_char_cpu").write_text("[model]\ndim = 24\n")
     assert Settings(("shakespeare_char_cpu",)).apply_to(Config()).model.dim == 24
 
