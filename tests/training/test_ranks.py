@@ -23,40 +23,9 @@ from dist_llm.partition import shard
 from dist_llm.training import broadcast_tokens
 from dist_llm.training import run as run_module
 from dist_llm.training.metrics import read_metrics
+from tests.training.runs_on_ranks import ADAMW, COMMON, FILES, STEPS, assert_close, assert_equal, folder, losses
 
 pytestmark = pytest.mark.mpi
-
-STEPS = 20
-# A batch of 9 in micro-batches of 2 makes four whole ones and a half one; of ranks it is divided by 1 and 3 only.
-COMMON = [f"--train.max_steps={STEPS}", "--optim.schedule=constant", "--train.batch_size=9", "--model.dropout=0.1"]
-# Muon, whose tests come further below, enlarges what rounding does to small singular values, a hundredfold.
-ADAMW = "--optim.optimizer=adamw"
-COMMON += [ADAMW]
-FILES = ("model.safetensors", "optimizer.safetensors")
-
-
-def folder(run_dir: Path, step: int = STEPS) -> Path:
-    return run_dir / "checkpoints" / f"step-{step:08d}"
-
-
-def losses(run_dir: Path) -> list[tuple]:
-    return [(m["step"], m["loss"], m["grad_norm"], m.get("val_loss")) for m in read_metrics(run_dir)]
-
-
-def assert_close(got: Path, expected: Path, times: float = 1) -> None:
-    for file in FILES:
-        mine, theirs = load_file(got / file), load_file(expected / file)
-        assert mine.keys() == theirs.keys()
-        for name, value in theirs.items():
-            # The moments of a tensor are differences of small numbers, and a little further apart.
-            tolerance = times * (1e-5 if file == "model.safetensors" else 1e-4)
-            assert np.linalg.norm(mine[name] - value) <= tolerance * np.linalg.norm(value), (got, name)
-
-
-def assert_equal(got: Path, expected: Path) -> None:
-    assert {p.name for p in got.iterdir()} == {p.name for p in expected.iterdir()}
-    for path in expected.glob("*.safetensors"):
-        assert (got / path.name).read_bytes() == path.read_bytes(), path
 
 
 @pytest.fixture(scope="module")
@@ -108,37 +77,6 @@ def test_deterministic_is_the_same_in_every_bit(world, train_on, plain):
     assert_equal(folder(ranks), folder(alone))
     assert losses(ranks) == losses(alone)
     assert_close(folder(alone), folder(plain))
-
-
-MUON = ["--optim.optimizer=muon", "--optim.average=0.9"]
-
-
-def test_muon_and_its_average_are_the_same_in_every_bit(world, train_on):
-    """And a run that another number of ranks has begun goes on so."""
-    deterministic = [*MUON, "--parallel.strategy=deterministic"]
-    alone, ranks = (train_on(n, f"ranks-{n}", *COMMON, *deterministic) for n in (0, world.size))
-    assert_equal(folder(ranks), folder(alone))
-    assert losses(ranks) == losses(alone)
-    begun = train_on(0, "begun", *COMMON, *deterministic, "--train.max_steps=10")
-    train_on(world.size, None, "--resume", str(begun), f"--train.max_steps={STEPS}")
-    assert_equal(folder(begun), folder(alone))
-
-
-@pytest.mark.parametrize("strategy", ["blocking", "overlapped", "sharded"])
-def test_muon_does_the_same_with_every_strategy(world, train_on, strategy):
-    alone = train_on(0, "alone", *COMMON, *MUON)
-    got = folder(train_on(world.size, "ranks", *COMMON, *MUON, f"--parallel.strategy={strategy}"))
-    assert_close(got, folder(alone), times=20)
-    mine, theirs = (load_file(f / "trained_weights.safetensors") for f in (got, folder(alone)))
-    for name, value in theirs.items():
-        assert np.linalg.norm(mine[name] - value) <= 2e-4 * np.linalg.norm(value), name
-    assert losses(got.parent.parent)[-1] == pytest.approx(losses(alone)[-1], rel=1e-4)
-
-
-def test_local_steps_with_muon_learn_and_their_average_is_the_mean_over_ranks(world, train_on):
-    more = [*COMMON, *MUON, "--parallel.strategy=local", "--parallel.local_steps=4", "--train.max_steps=40"]
-    found = losses(train_on(world.size, "local", *more))
-    assert found[-1][1] < found[0][1] - 0.5
 
 
 def test_local_steps_of_a_single_rank_are_ordinary_steps(train_on, plain):
