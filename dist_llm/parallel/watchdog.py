@@ -16,6 +16,7 @@ Time is counted by looks: that of a job that was suspended as a whole, or of a m
 """
 
 import contextlib
+import ctypes
 import faulthandler
 import mmap
 import os
@@ -219,8 +220,8 @@ def _last_stack(pid: int, descriptor: int) -> str:
         file = None
         with contextlib.suppress(OSError):
             file = opened.enter_context(open(f"/proc/{pid}/fd/{descriptor}", "rb"))
-        for number in (signal.SIGUSR2, signal.SIGCONT):  # it wakes up for that
-            _send(pid, number)
+        _send_main_thread(pid, signal.SIGUSR2)
+        _send(pid, signal.SIGCONT)  # it wakes up for that
         deadline_s = time.monotonic() + 2 * LOOK_S
         while file and not file.read(1) and time.monotonic() < deadline_s:
             time.sleep(0.001)
@@ -241,6 +242,14 @@ def _state(pid: int) -> str:
     except OSError:
         return "gone"
     return {"T": "stopped", "t": "stopped", "Z": "gone", "X": "gone"}.get(after_name[0], "alive")
+
+
+def _send_main_thread(pid: int, number: int) -> None:
+    """Send a signal that another thread must not take: the main thread would go on while that one tells its stack."""
+    if sys.platform == "linux" and (tgkill := getattr(ctypes.CDLL(None), "tgkill", None)):
+        tgkill(pid, pid, int(number))
+    else:
+        _send(pid, number)
 
 
 def _send(pid: int, number: int) -> bool:
