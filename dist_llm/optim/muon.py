@@ -23,7 +23,7 @@ import numpy as np
 
 from dist_llm.config import OptimConfig
 from dist_llm.model.params import ROLES, Param, ParamStore
-from dist_llm.optim.orthogonal import COEFFICIENTS, orthogonalize
+from dist_llm.optim.orthogonal import cost, orthogonalize
 from dist_llm.optim.sharding import Sharding, Unsharded
 from dist_llm.optim.state import ShardedState, split
 
@@ -118,8 +118,7 @@ class Muon:
     @staticmethod
     def cost(param: Param) -> float:
         """Return what orthogonalizing a matrix takes, in multiplications."""
-        m, n = sorted(param.shape)
-        return len(COEFFICIENTS) * (1.5 * m * m * n + 0.5 * m**3)
+        return cost(*param.shape)
 
 
 def _factors(update: np.ndarray, means: np.ndarray, beta2: float) -> np.ndarray:
