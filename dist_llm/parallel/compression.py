@@ -1,10 +1,10 @@
-"""Compression: an all-reduce that sends 16 or 8 bits per number, and keeps what is lost by it for the next one.
+"""Compression: an all-reduce that sends 16, 8 or 4 bits per number, and keeps what is lost by it for the next one.
 
 MPI adds float32, not these formats, so the sum is made by hand in two rounds, as bandwidth-optimal all-reduces do it:
 every rank receives its shard of all ranks' arrays, adds them in float32, and sends the sum to all. What is sent is
 encoded in both rounds, and all ranks decode the same bytes: they end with the same numbers.
 
-float16 and int8 have a short range: each block of 1024 numbers is divided by its largest magnitude first, which
+float16, int8 and int4 have a short range: each block of 1024 numbers is divided by its largest magnitude first, which
 travels along. bfloat16 has float32's range and needs none.
 
 Error feedback (Seide et al. 2014; Karimireddy et al. 2019, arXiv 1901.09847): what rounding took away is added to what
@@ -18,7 +18,8 @@ from dist_llm.parallel.comm import Comm
 from dist_llm.partition import consecutive, partition, sizes
 
 BLOCK = 1024
-REDUCE_DTYPES = ("float32", "float16", "bfloat16", "int8")
+BITS = {"float32": 32, "float16": 16, "bfloat16": 16, "int8": 8, "int4": 4}
+LARGEST = {"int8": 127, "int4": 7}
 
 
 def encode(x: np.ndarray, dtype: str) -> np.ndarray:
@@ -36,8 +37,12 @@ def encode(x: np.ndarray, dtype: str) -> np.ndarray:
     if dtype == "float16":
         numbers = (blocks / scales[:, None]).astype(np.float16)
     else:
-        numbers = np.rint(blocks * (127 / scales[:, None])).astype(np.int8)
-    return np.concatenate([scales.view(np.uint8), numbers.ravel()[: x.size].view(np.uint8)])
+        numbers = np.rint(blocks * (LARGEST[dtype] / scales[:, None])).astype(np.int8)
+    numbers = numbers.ravel()[: x.size]
+    if dtype == "int4":  # two in a byte, -7 to 7 as 1 to 15
+        numbers = np.pad(numbers + np.int8(8), (0, x.size % 2))
+        numbers = numbers[::2] | numbers[1::2] << 4
+    return np.concatenate([scales.view(np.uint8), numbers.view(np.uint8)])
 
 
 def decode(encoded: np.ndarray, n: int, dtype: str) -> np.ndarray:
@@ -49,15 +54,16 @@ def decode(encoded: np.ndarray, n: int, dtype: str) -> np.ndarray:
     n_blocks = -(-n // BLOCK)
     scales = np.frombuffer(encoded[: 4 * n_blocks].tobytes(), np.float32)
     numbers = np.frombuffer(encoded[4 * n_blocks :].tobytes(), np.float16 if dtype == "float16" else np.int8)
-    unit = scales if dtype == "float16" else scales / np.float32(127)
+    if dtype == "int4":
+        numbers = np.stack([numbers & 15, numbers >> 4 & 15], axis=1).ravel()[:n] - np.int8(8)
+    unit = scales if dtype == "float16" else scales / np.float32(LARGEST[dtype])
     return numbers.astype(np.float32) * np.repeat(unit, BLOCK)[:n]
 
 
 def encoded_bytes(n: int, dtype: str) -> int:
     """Return how many bytes n numbers become."""
-    if dtype in ("float32", "bfloat16"):
-        return n * (4 if dtype == "float32" else 2)
-    return 4 * -(-n // BLOCK) + n * (2 if dtype == "float16" else 1)
+    numbers = -(-n * BITS[dtype] // 8)
+    return numbers if dtype in ("float32", "bfloat16") else 4 * -(-n // BLOCK) + numbers
 
 
 class CompressedAllReduce:
@@ -69,7 +75,7 @@ class CompressedAllReduce:
     size : int
         Length of the arrays.
     dtype : str
-        One of REDUCE_DTYPES.
+        One of BITS.
     error_feedback : bool
 
     Attributes

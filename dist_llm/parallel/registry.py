@@ -52,7 +52,7 @@ STRATEGIES = {
     "local": Entry(
         "local:LocalSteps",
         "ranks by themselves, averaging every local_steps (DiLoCo)",
-        ("float32", "float16", "bfloat16", "int8"),
+        ("float32", "float16", "bfloat16", "int8", "int4"),
     ),
 }
 

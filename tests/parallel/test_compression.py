@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from dist_llm.parallel.compression import REDUCE_DTYPES, decode, encode, encoded_bytes
+from dist_llm.parallel.compression import BITS, decode, encode, encoded_bytes
 
 
-@pytest.mark.parametrize("dtype", REDUCE_DTYPES)
+@pytest.mark.parametrize("dtype", BITS)
 @pytest.mark.parametrize("n", [0, 1, 1023, 1024, 3000])
 def test_numbers_come_back_as_exactly_as_the_format_can(dtype, n):
     x = (np.random.default_rng(1).standard_normal(n) * 10.0 ** np.repeat([-9, 3, 0, 5], 1024)[:n]).astype(np.float32)
@@ -20,6 +20,7 @@ def test_numbers_come_back_as_exactly_as_the_format_can(dtype, n):
         "float16": np.maximum(np.abs(x) * 2.0**-11, largest * 2.0**-25),
         "bfloat16": np.abs(x) * 2.0**-8 + 1e-40,
         "int8": largest / 254,
+        "int4": largest / 14,
     }[dtype]
     assert (np.abs(got - x) <= bound * 1.001).all()
 
@@ -30,5 +31,5 @@ def test_bfloat16_rounds_to_nearest_even_like_its_definition():
 
 
 def test_zeros_stay_zeros():
-    for dtype in REDUCE_DTYPES:
+    for dtype in BITS:
         assert (decode(encode(np.zeros(5, np.float32), dtype), 5, dtype) == 0).all()

@@ -173,7 +173,7 @@ def test_local_steps_are_those_of_the_paper(comm, H, rounds):
     assert all(np.array_equal(strategy.data, other) for other in comm.allgather(strategy.data))
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8", "int4"])
 def test_error_feedback_loses_nothing_but_the_last_remainder(comm, dtype):
     strategy = make(comm, "local", reduce_dtype=dtype, outer_lr=1.0, outer_momentum=0.0)
     start, moved = strategy.data.copy(), np.zeros(P)
@@ -184,7 +184,7 @@ def test_error_feedback_loses_nothing_but_the_last_remainder(comm, dtype):
             strategy.update(lambda c=change: np.add(strategy.data, c, out=strategy.data), sync=True)
         moved += np.mean([0.01 * gradient(100 * r + number).astype(np.float64) for r in range(comm.size)], axis=0)
     error = np.abs(strategy.data - start - moved).max()
-    coarsest = 2 * 0.05 * {"float16": 2.0**-11, "bfloat16": 2.0**-8, "int8": 1 / 254}[dtype]
+    coarsest = 2 * 0.05 * {"float16": 2.0**-11, "bfloat16": 2.0**-8, "int8": 1 / 254, "int4": 1 / 14}[dtype]
     assert error < 2 * coarsest + 2e-5, error  # and not rounds times that
     assert all(np.array_equal(strategy.data, other) for other in comm.allgather(strategy.data))
     if comm.size > 1:
@@ -192,7 +192,7 @@ def test_error_feedback_loses_nothing_but_the_last_remainder(comm, dtype):
         with comm.counting() as full_counts:
             full.begin()
             full.update(lambda: None, sync=True)
-        shares = {"float16": 0.502, "bfloat16": 0.5, "int8": 0.27}
+        shares = {"float16": 0.502, "bfloat16": 0.5, "int8": 0.27, "int4": 0.14}
         assert counts.sent_bytes <= shares[dtype] * full_counts.sent_bytes * (1 + 1e-6)
 
 
