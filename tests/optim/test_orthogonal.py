@@ -45,7 +45,7 @@ def test_singular_values_are_near_one_whatever_the_scale(shape):
         s = scale * np.geomspace(0.01, 1, n)
         x = ((u * s) @ v.T).astype(np.float32)
         result = orthogonalized(x)
-        np.testing.assert_allclose(np.linalg.svd(result, compute_uv=False), 1, atol=0.75)
+        np.testing.assert_allclose(np.linalg.svd(result, compute_uv=False), 1, atol=0.62)
         # The singular vectors are the same: between those of x the result is diagonal.
         between = u.T @ result @ v
         np.testing.assert_allclose(between, np.diag(np.diag(between)), atol=2e-3)
@@ -55,7 +55,7 @@ def test_its_error_is_as_small_as_polynomials_of_its_degree_allow():
     s = np.geomspace(0.003, 1, 200_001)
     error = of_singular_values(s) - 1
     largest = np.abs(error).max()
-    assert largest < 0.75
+    assert largest < 0.62
     # The best polynomial s f(s^2) of this degree, by its coefficients in the Chebyshev basis: Remez's exchange is
     # spared by the weights of Lawson, which grow where the error is large.
     nodes = np.geomspace(0.003, 1, 1000)
@@ -68,7 +68,7 @@ def test_its_error_is_as_small_as_polynomials_of_its_degree_allow():
         weights *= errors
         weights /= weights.sum()
     best = errors.max()
-    assert largest < 1.1 * best, (largest, best)
+    assert largest < 1.15 * best, (largest, best)
     # Only its singular values below the interval come out smaller, and none of them with the other sign.
     assert (of_singular_values(np.geomspace(1e-8, 0.003, 1000)) > 0).all()
 
