@@ -151,8 +151,8 @@ class ParallelConfig:
         tuple(STRATEGIES_OF_DTYPE),
     )
     local_steps: int = option(20, "local: steps that each rank takes by itself", positive=True)
-    outer_lr: float = option(0.7, "local: learning rate of the step on the averaged change", positive=True)
-    outer_momentum: float = option(0.9, "local: its Nesterov momentum", below_1=True)
+    outer_lr: float = option(1.0, "local: learning rate of the step on the averaged change; DiLoCo: 0.7", positive=True)
+    outer_momentum: float = option(0.5, "local: its Nesterov momentum; DiLoCo, with more rounds: 0.9", below_1=True)
     check_interval: int = option(100, "compare the replicas' checksums every so many steps; 0: never")
     recover: bool = option(
         False, "go on when ranks die, with those that are left; needs Open MPI and mpirun --with-ft ulfm"
