@@ -8,7 +8,7 @@ parameters have changed, take that average for a gradient, and make one outer st
     start = start - outer_lr (delta + mu momentum)
 
 from where all go on together. The gradient of a batch is never summed, so a step sends 1 / H of the bytes, or a
-quarter of those with the change in 8 bits and the rest kept for the next round.
+quarter or an eighth of those with the change in 8 or 4 bits and the rest kept for the next round.
 
 A round ends early where a checkpoint or an evaluation is due, so that all ranks have the same parameters there. What
 differs between the ranks then are the moments of their AdamWs. A checkpoint holds their mean, with which any
