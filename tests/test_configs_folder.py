@@ -11,10 +11,12 @@ from dist_llm.settings import read_toml, shipped_configs
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
 PARAMETERS = {
     "quickstart": (2048, 1_568_160),
+    "shakespeare_char": (65, 1_204_096),
     "shakespeare_char_cpu": (65, 798_616),
     "stories15M": (32000, 15_191_712),
     "stories42M": (32000, 41_689_600),
     "stories110M": (32000, 109_529_856),
+    "tinystories260K": (512, 260_032),
 }
 
 
