@@ -53,9 +53,13 @@ def decode(encoded: np.ndarray, n: int, dtype: str) -> np.ndarray:
         return (encoded.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     n_blocks = -(-n // BLOCK)
     scales = np.frombuffer(encoded[: 4 * n_blocks].tobytes(), np.float32)
-    numbers = np.frombuffer(encoded[4 * n_blocks :].tobytes(), np.float16 if dtype == "float16" else np.int8)
+    payload = encoded[4 * n_blocks :].tobytes()
+    numbers: np.ndarray
     if dtype == "int4":
-        numbers = np.stack([numbers & 15, numbers >> 4 & 15], axis=1).ravel()[:n] - np.int8(8)
+        pairs = np.frombuffer(payload, np.uint8)
+        numbers = np.stack([pairs & 15, pairs >> 4], axis=1).ravel()[:n].astype(np.int8) - np.int8(8)
+    else:
+        numbers = np.frombuffer(payload, np.float16 if dtype == "float16" else np.int8)
     unit = scales if dtype == "float16" else scales / np.float32(LARGEST[dtype])
     return numbers.astype(np.float32) * np.repeat(unit, BLOCK)[:n]
 
