@@ -40,7 +40,7 @@ class MPICommand:
             The launcher cannot do what is wanted.
         """
         words = list(self.launcher)
-        library = self.library() if hosts or self.recover else OTHER
+        library = self.mpi_library() if hosts or self.recover else OTHER
         if self.recover and library != OPEN_MPI:
             raise UserError(f"--recover needs Open MPI 5, and {shlex.join(self.launcher)} is {library}")
         if self.recover:
@@ -67,7 +67,7 @@ class MPICommand:
                 settings["HYDRA_LAUNCHER_EXTRA_ARGS"] = shlex.join(arguments)
         return settings
 
-    def library(self) -> str:
+    def mpi_library(self) -> str:
         """Ask the launcher which MPI library it belongs to."""
         try:
             asked = [*self.launcher, "--version"]

@@ -3,8 +3,8 @@
     G = X X^T        U V^T = f(G) X        f(s^2) near 1 / s
 
 A polynomial f of G multiplies each singular value s of X by f(s^2), and nothing else changes. Newton-Schulz iterations
-build such a polynomial of three or more of lower degree, and compute X X^T anew for each. Here it is built of squares,
-which are products of the smaller side alone, each of which doubles the degree:
+build it of several polynomials of low degree, and compute X X^T anew for each. Here it is built of squares of the small
+matrix G, each of which doubles the degree:
 
     Q0 = G        Q1 = G^2        Q(i+1) = (c I + b Q(i-1) + a Qi)^2        f = w I + sum of wi Qi
 
@@ -29,7 +29,7 @@ SQUARES = (  # c, b, a
     (-0.084265485, -0.666547129, 1.750812614),
     (-0.006054806, -0.935708428, 1.941763234),
 )
-W = 0.763572014
+CONSTANT = 0.763572014  # w
 WEIGHTS = (-0.96444342, -1.303325545, 0.630771475, 2.783440038, 1.155699317, 8.548729578, 115.762182883)
 TINY = 1e-15  # of what is divided by: a matrix of zeros stays one
 SMALLEST_BOUND = 1e-6
@@ -68,7 +68,7 @@ def orthogonalize(x: np.ndarray, out: np.ndarray) -> None:
         diagonal += c
         np.matmul(combination, combination.T, out=squares[i + 1])
     np.matmul(np.array(WEIGHTS, x.dtype), flat, out=combination.reshape(-1))
-    diagonal += W
+    diagonal += CONSTANT
     combination *= 1 / (norm * math.sqrt(bound))
     _ = np.matmul(x, combination, out=out) if tall else np.matmul(combination, x, out=out)
 

@@ -80,7 +80,7 @@ def test_a_killed_rank_costs_a_restart_and_no_bit(launch, tmp_path):
 
 @pytest.mark.mpirun
 def test_with_recover_a_killed_rank_costs_no_restart(launch, tmp_path):
-    if MPICommand(choose_launcher().words, "ssh", recover=True).library() != "Open MPI":
+    if MPICommand(choose_launcher().words, "ssh", recover=True).mpi_library() != "Open MPI":
         pytest.skip("ranks survive under Open MPI only")
     job = launch(("-n", 3, "--recover"), "run", *LONG, "--parallel.strategy=deterministic")
     wait_for_steps(tmp_path / "run", 30)

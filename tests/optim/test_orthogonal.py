@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dist_llm.optim.orthogonal import SQUARES, WEIGHTS, W, orthogonalize
+from dist_llm.optim.orthogonal import CONSTANT, SQUARES, WEIGHTS, orthogonalize
 
 
 def orthogonalized(x: np.ndarray) -> np.ndarray:
@@ -19,7 +19,7 @@ def of_singular_values(s: np.ndarray) -> np.ndarray:
     squares = [s**2, s**4]
     for i, (c, b, a) in enumerate(SQUARES, 1):
         squares.append((c + b * squares[i - 1] + a * squares[i]) ** 2)
-    return s * (W + sum(weight * square for weight, square in zip(WEIGHTS, squares, strict=True)))
+    return s * (CONSTANT + sum(weight * square for weight, square in zip(WEIGHTS, squares, strict=True)))
 
 
 def plain(x: np.ndarray) -> np.ndarray:
@@ -59,7 +59,7 @@ def test_its_error_is_as_small_as_polynomials_of_its_degree_allow():
     # The best polynomial s f(s^2) of this degree, by its coefficients in the Chebyshev basis: Remez's exchange is
     # spared by the weights of Lawson, which grow where the error is large.
     nodes = np.geomspace(0.003, 1, 1000)
-    basis = np.polynomial.chebyshev.chebvander(nodes, 2 ** (len(SQUARES) + 1) * 2 + 1)[:, 1::2]
+    basis = np.polynomial.chebyshev.chebvander(nodes, 2 * 2 ** (len(SQUARES) + 1) + 1)[:, 1::2]
     weights = np.full(len(nodes), 1 / len(nodes))
     for _ in range(300):
         root = np.sqrt(weights)
