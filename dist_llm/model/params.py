@@ -29,17 +29,28 @@ class Param:
         One of ROLES.
     init_std : float or None
         Standard deviation of its initial normal values; None: ones.
+    continues : bool
+        Whether its rows and those of the tensor before it are one matrix to an optimizer of matrices.
     data, grad : ndarray
         Views of `shape`. Write into them in place; rebinding them would cut them off from the flat buffer.
     """
 
-    def __init__(self, name: str, shape: tuple[int, ...], offset: int, role: str, init_std: float | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        offset: int,
+        role: str,
+        init_std: float | None,
+        continues: bool = False,
+    ) -> None:
         assert role in ROLES, role
         self.name = name
         self.shape = shape
         self.offset = offset
         self.role = role
         self.init_std = init_std
+        self.continues = continues
         self.data: np.ndarray
         self.grad: np.ndarray
 
@@ -69,10 +80,12 @@ class ParamStore:
         self.data: np.ndarray
         self.grad: np.ndarray
 
-    def declare(self, name: str, shape: tuple[int, ...], role: str, init_std: float | None) -> Param:
+    def declare(
+        self, name: str, shape: tuple[int, ...], role: str, init_std: float | None, continues: bool = False
+    ) -> Param:
         """Add a tensor behind those declared so far."""
         assert name not in self._params, name
-        param = Param(name, shape, self.size, role, init_std)
+        param = Param(name, shape, self.size, role, init_std, continues)
         self._params[name] = param
         return param
 
@@ -82,15 +95,30 @@ class ParamStore:
         joined = Param("", (rows, *params[0].shape[1:]), params[0].offset, params[0].role, None)
         assert joined.slice.stop == params[-1].slice.stop, "they do not lie side by side"
         self._joined.append(joined)
+        if hasattr(self, "data"):
+            self._bind(joined)
         return joined
+
+    def matrices(self) -> list[Param]:
+        """Return all tensors, in their order, each joined with those that continue it."""
+        groups: list[list[Param]] = []
+        for param in self:
+            if param.continues:
+                groups[-1].append(param)
+            else:
+                groups.append([param])
+        return [group[0] if len(group) == 1 else self.join(group) for group in groups]
 
     def allocate(self, dtype: np.typing.DTypeLike) -> None:
         """Allocate both buffers, zeroed, and bind every tensor's views."""
         self.data = np.zeros(self.size, dtype)
         self.grad = np.zeros(self.size, dtype)
         for param in (*self, *self._joined):
-            param.data = self.data[param.slice].reshape(param.shape)
-            param.grad = self.grad[param.slice].reshape(param.shape)
+            self._bind(param)
+
+    def _bind(self, param: Param) -> None:
+        param.data = self.data[param.slice].reshape(param.shape)
+        param.grad = self.grad[param.slice].reshape(param.shape)
 
     def initialize(self, rng: np.random.Generator) -> None:
         """Fill the values: normal with each tensor's `init_std`, or ones (the gains of the norms)."""

@@ -13,7 +13,8 @@ large singular values do not drown the many small ones, in which there is as muc
 the neurons, come to differ in length all the same, where there are more of them than columns. In a matrix with more
 columns than rows, these are what is made equal.
 
-The matrices are shared out among ranks that would all compute the same: see `Sharding.share`.
+What is a matrix the model says (`ParamStore.matrices`): gate and up projection are one, q, k and v are not, which would
+learn much less. The matrices are shared out among ranks that would all compute the same: see `Sharding.share`.
 """
 
 import math
@@ -55,14 +56,14 @@ class Muon:
         self.config, self.sharding = config, sharding or Unsharded()
         self._all = [param for param in params if param.role in roles]
         first, last, _ = self.sharding.shard.indices(params.size)
-        self._own = [param for param in self._all if first <= param.offset < last]
+        self._own = [param for param in params.matrices() if param.role in roles and first <= param.offset < last]
         self._dtype = params.data.dtype
         self._momentum, self._momenta = self._state("muon_momentum", lambda param: param.shape)
         self._mean_squares, self._means = self._state("muon_mean_squares", lambda param: (max(param.shape),))
         self._updates: list[np.ndarray] = []
 
     def _state(self, name: str, shape_of: Callable[[Param], tuple[int, ...]]) -> tuple[ShardedState, list[np.ndarray]]:
-        """Return a part of the state, and its views for each parameter of this shard."""
+        """Return a part of the state, and its views for each matrix of this shard."""
         shapes = [shape_of(param) for param in self._own]
         size = sum(map(math.prod, shapes))
         state = ShardedState(name, self._all, size, self._dtype, self.sharding, shape_of)
@@ -96,8 +97,8 @@ class Muon:
     def _orthogonalize(self, index: int, out: np.ndarray) -> None:
         """Compute one of the updates."""
         mu = self.config.muon_momentum
-        nesterov = (mu * mu) * self._momenta[index]
-        nesterov += np.multiply(self._own[index].grad, 1 - mu * mu, out=out)
+        nesterov = self._momenta[index] * (mu * mu / (1 - mu * mu))  # its length makes no difference
+        nesterov += self._own[index].grad
         orthogonalize(nesterov, out)
 
     def state_dict(self) -> dict[str, np.ndarray]:

@@ -94,10 +94,10 @@ class Several:
 def boundaries(params: ParamStore, config: OptimConfig) -> dict[int, float] | None:
     """Return where the parameters may be divided among ranks, and the cost of all before; None if anywhere."""
     if any(OPTIMIZERS[config.optimizer][param.role].whole_tensors for param in params):
-        costs = [OPTIMIZERS[config.optimizer][param.role].cost(param) for param in params]
-        return dict(
-            zip([*(param.offset for param in params), params.size], accumulate(costs, initial=0.0), strict=True)
-        )
+        matrices = params.matrices()
+        costs = [OPTIMIZERS[config.optimizer][matrix.role].cost(matrix) for matrix in matrices]
+        offsets = [*(matrix.offset for matrix in matrices), params.size]
+        return dict(zip(offsets, accumulate(costs, initial=0.0), strict=True))
     return None
 
 

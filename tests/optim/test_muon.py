@@ -36,7 +36,7 @@ def lr_of(step: int) -> float:
     return 0.01 / (1 + step)
 
 
-def torch_muon(params: ParamStore, monkeypatch) -> dict[str, np.ndarray]:
+def torch_muon(params: ParamStore, monkeypatch) -> np.ndarray:
     """Ten steps of PyTorch's Muon, whose Newton-Schulz iteration, in bfloat16, gives way to the exact thing."""
     torch = pytest.importorskip("torch")
     module = pytest.importorskip("torch.optim._muon")
@@ -45,19 +45,22 @@ def torch_muon(params: ParamStore, monkeypatch) -> dict[str, np.ndarray]:
         "_zeropower_via_newtonschulz",
         lambda x, *_: torch.from_numpy(exactly_orthogonal(x.numpy())),
     )
-    tensors = {p.name: torch.nn.Parameter(torch.tensor(p.data)) for p in params if p.role == "hidden"}
+    matrices = [p for p in params.matrices() if p.role == "hidden"]
+    tensors = [torch.nn.Parameter(torch.tensor(p.data)) for p in matrices]
     optimizer = torch.optim.Muon(
-        tensors.values(), lr=1.0, weight_decay=CONFIG.muon_weight_decay, momentum=CONFIG.muon_momentum, nesterov=True
+        tensors, lr=1.0, weight_decay=CONFIG.muon_weight_decay, momentum=CONFIG.muon_momentum, nesterov=True
     )
     for step in range(STEPS):
         grad = gradient(params, step)
-        for p in params:
-            if p.role == "hidden":
-                tensors[p.name].grad = torch.from_numpy(grad[p.slice].reshape(p.shape))
+        for p, tensor in zip(matrices, tensors, strict=True):
+            tensor.grad = torch.from_numpy(grad[p.slice].reshape(p.shape))
         for group in optimizer.param_groups:
             group["lr"] = lr_of(step) * CONFIG.muon_lr_factor
         optimizer.step()
-    return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
+    data = params.data.copy()
+    for p, tensor in zip(matrices, tensors, strict=True):
+        data[p.slice] = tensor.detach().numpy().ravel()
+    return data
 
 
 def test_ten_steps_are_those_of_pytorch(monkeypatch):
@@ -65,14 +68,12 @@ def test_ten_steps_are_those_of_pytorch(monkeypatch):
     expected = torch_muon(params, monkeypatch)
     monkeypatch.setattr(muon, "orthogonalize", exactly)
     optimizer = Muon(params, dataclasses.replace(CONFIG, muon_beta2=1.0), None, ["hidden"])
-    others = {p.name: p.data.copy() for p in params if p.role != "hidden"}
     for step in range(STEPS):
         params.grad[...] = gradient(params, step)
         optimizer.prepare()
         optimizer.step(lr_of(step))
-    assert expected
     for p in params:
-        np.testing.assert_allclose(p.data, (expected | others)[p.name], rtol=0, atol=1e-10, err_msg=p.name)
+        np.testing.assert_allclose(p.data, expected[p.slice].reshape(p.shape), rtol=0, atol=1e-10, err_msg=p.name)
 
 
 def plain_normuon(p, g, m, v, lr):
@@ -90,17 +91,15 @@ def test_rows_are_made_equal_as_in_normuon(monkeypatch):
     params = case_model("untied-grouped", np.float64).params
     monkeypatch.setattr(muon, "orthogonalize", exactly)
     optimizer = Muon(params, CONFIG, None, ["hidden"])
-    plain = {p.name: (p.data.copy(), 0.0, 0.0) for p in params if p.role == "hidden"}
+    matrices = [p for p in params.matrices() if p.role == "hidden"]
+    plain = [(p.data.copy(), 0.0, 0.0) for p in matrices]
     for step in range(STEPS):
         params.grad[...] = gradient(params, step)
         optimizer.prepare()
         optimizer.step(lr_of(step))
-        for p in params:
-            if p.role == "hidden":
-                plain[p.name] = plain_normuon(
-                    plain[p.name][0], p.grad, *plain[p.name][1:], lr_of(step) * CONFIG.muon_lr_factor
-                )
-                np.testing.assert_allclose(p.data, plain[p.name][0], rtol=0, atol=1e-6, err_msg=p.name)
+        for i, p in enumerate(matrices):
+            plain[i] = plain_normuon(plain[i][0], p.grad, *plain[i][1:], lr_of(step) * CONFIG.muon_lr_factor)
+            np.testing.assert_allclose(p.data, plain[i][0], rtol=0, atol=1e-6, err_msg=f"matrix {i}")
 
 
 def steps(params: ParamStore, optimizer, strategy, first: int, last: int) -> None:
@@ -152,7 +151,7 @@ def test_each_matrix_is_orthogonalized_once_among_ranks_that_would_do_the_same(c
     optimizer = make_optimizer(params, CONFIG, strategy)
     optimizer.prepare()
     of_all = sorted(shape for shapes in comm.allgather(done) for shape in shapes)
-    assert of_all == sorted(p.shape for p in params if p.role == "hidden")
+    assert of_all == sorted(p.shape for p in params.matrices() if p.role == "hidden")
     assert len(done) >= len(of_all) // comm.size - 2
 
 
@@ -186,3 +185,19 @@ def test_the_state_of_another_optimizer_is_refused():
         UserError, match=r"of another model or optimizer: muon_momentum\.model\.layers\.0\..* is missing, not"
     ):
         Muon(params, CONFIG, None, ["hidden"]).load_state_dict(state)
+
+
+def test_gate_and_up_are_one_matrix_that_no_shard_divides():
+    params = case_model("untied-grouped").params
+    shapes = {p.name.rsplit(".", 2)[-2]: p.shape for p in params if p.role == "hidden"}
+    (n_rows, n_columns), n_layers = shapes["gate_proj"], sum("gate_proj" in p.name for p in params)
+    joined = [p for p in params.matrices() if p.shape == (2 * n_rows, n_columns)]
+    assert len(joined) == n_layers
+    gates, ups = ([p for p in params if f"{part}_proj" in p.name] for part in ("gate", "up"))
+    for whole, gate, up in zip(joined, gates, ups, strict=True):
+        assert np.array_equal(whole.data, np.concatenate([gate.data, up.data]))
+        assert np.shares_memory(whole.grad, gate.grad)
+        assert np.shares_memory(whole.grad, up.grad)
+    cuts = boundaries(params, CONFIG)
+    assert {p.offset for p in gates} <= cuts.keys()
+    assert not {p.offset for p in ups} & cuts.keys()

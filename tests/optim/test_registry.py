@@ -97,7 +97,7 @@ def test_several_side_by_side_each_update_their_own(another_for_hidden_matrices)
         else:
             assert np.array_equal(p.data, q.data), p.name  # the moments of AdamW are as long as what it updates
     cuts = boundaries(model.params, CONFIG)
-    assert list(cuts) == [*(p.offset for p in model.params), model.params.size]
+    assert list(cuts) == [*(p.offset for p in model.params.matrices()), model.params.size]
     assert list(cuts.values()) == sorted(cuts.values())
 
 
