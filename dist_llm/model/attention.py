@@ -34,6 +34,8 @@ class Attention:
         Initial standard deviation of o_proj, which writes into the residual stream.
     """
 
+    linear = Linear
+
     def __init__(
         self,
         store: ParamStore,
@@ -50,8 +52,8 @@ class Attention:
         # Three matrices by name, but side by side in memory: one product makes queries, keys and values.
         rows = {"q_proj": dim, "k_proj": kv_dim, "v_proj": kv_dim}
         parts = [store.declare(f"{name}.{part}.weight", (n, dim), "hidden", init_std) for part, n in rows.items()]
-        self.qkv_proj = Linear(store.join(parts))
-        self.o_proj = Linear(store.declare(f"{name}.o_proj.weight", (dim, dim), "hidden", out_std))
+        self.qkv_proj = self.linear(store.join(parts))
+        self.o_proj = self.linear(store.declare(f"{name}.o_proj.weight", (dim, dim), "hidden", out_std))
         self.freqs_cis = freqs_cis
         # The scores' factor 1 / sqrt(Dh) rides along in the rotation of the queries.
         self.scaled_freqs_cis = (freqs_cis * self.head_dim**-0.5).astype(freqs_cis.dtype)

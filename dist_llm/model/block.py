@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from dist_llm.model.attention import Attention, KeysAndValues
+from dist_llm.model.attention import KeysAndValues
 from dist_llm.model.functional import dropout, dropout_backward
 from dist_llm.model.layer import Cache, Observe
+from dist_llm.model.layers import Layers
 from dist_llm.model.params import ParamStore
-from dist_llm.model.rmsnorm import RMSNorm
-from dist_llm.model.swiglu import SwiGLU
 
 Generators = list[np.random.Generator] | None
 
@@ -30,11 +29,12 @@ class Block:
         init_std: float,
         out_std: float,
         observe: Observe,
+        layers: Layers,
     ) -> None:
-        norm1 = RMSNorm(store, f"{name}.input_layernorm", dim, norm_eps)
-        attention = Attention(store, f"{name}.self_attn", dim, n_heads, n_kv_heads, freqs_cis, init_std, out_std)
-        norm2 = RMSNorm(store, f"{name}.post_attention_layernorm", dim, norm_eps)
-        feed_forward = SwiGLU(store, f"{name}.mlp", dim, ffn_dim, init_std, out_std)
+        norm1 = layers.norm(store, f"{name}.input_layernorm", dim, norm_eps)
+        attention = layers.attention(store, f"{name}.self_attn", dim, n_heads, n_kv_heads, freqs_cis, init_std, out_std)
+        norm2 = layers.norm(store, f"{name}.post_attention_layernorm", dim, norm_eps)
+        feed_forward = layers.feed_forward(store, f"{name}.mlp", dim, ffn_dim, init_std, out_std)
         self.input_layernorm = observe("norms", norm1)
         self.self_attn = observe("attention", attention)
         self.post_attention_layernorm = observe("norms", norm2)

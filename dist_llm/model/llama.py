@@ -10,9 +10,8 @@ from dist_llm.model.block import Block, Generators
 from dist_llm.model.embedding import Embedding
 from dist_llm.model.functional import dropout, dropout_backward
 from dist_llm.model.layer import Cache, Observe, unobserved
-from dist_llm.model.loss_head import LossHead
+from dist_llm.model.layers import Layers
 from dist_llm.model.params import ParamStore
-from dist_llm.model.rmsnorm import RMSNorm
 from dist_llm.model.rope import (
     precompute_freqs_cis,
     rotary_frequencies,
@@ -76,6 +75,8 @@ class Llama:
         float32 trains; float64 serves the gradient checks.
     observe : Observe
         Is shown every layer, and may put a wrapper in its place that, for instance, takes its time.
+    layers : Layers
+        The classes to build of.
 
     Attributes
     ----------
@@ -89,6 +90,7 @@ class Llama:
         vocab_size: int,
         dtype: np.typing.DTypeLike = np.float32,
         observe: Observe = unobserved,
+        layers: Layers = Layers(),  # noqa: B008
     ) -> None:
         self.config, self.vocab_size = config, vocab_size
         self.params = ParamStore()
@@ -113,15 +115,16 @@ class Llama:
                 init_std=std,
                 out_std=out_std,
                 observe=observe,
+                layers=layers,
             )
             for i in range(config.n_layers)
         ]
-        self.norm = observe("norms", RMSNorm(self.params, "model.norm", config.dim, config.norm_eps))
+        self.norm = observe("norms", layers.norm(self.params, "model.norm", config.dim, config.norm_eps))
         if config.tie_embeddings:
             output = self.embed_tokens.weight
         else:
             output = self.params.declare("lm_head.weight", (vocab_size, config.dim), "head", std)
-        self.loss_head = observe("loss", LossHead(output))
+        self.loss_head = observe("loss", layers.loss_head(output))
         self.params.allocate(dtype)
 
     def __repr__(self) -> str:

@@ -42,8 +42,8 @@ class LossHead:
         chunks, buffer = self._chunks(rows)
         loss = 0.0
         for chunk in chunks:
-            logits = np.matmul(rows[chunk], self.weight.data.T, out=buffer[: len(rows[chunk])])
-            loss += softmax_cross_entropy_(logits, row_targets[chunk])
+            logits = buffer[: len(rows[chunk])]
+            loss += self._forward_chunk(rows[chunk], row_targets[chunk], logits)
         return loss, (h, targets, logits if len(chunks) == 1 else None)
 
     def backward(self, dloss: float, cache: Cache) -> np.ndarray:
@@ -55,18 +55,27 @@ class LossHead:
         scale = h.dtype.type(dloss)
         for chunk in chunks:
             if len(chunks) > 1:
-                dlogits = np.matmul(rows[chunk], self.weight.data.T, out=buffer[: len(rows[chunk])])
-                softmax_cross_entropy_(dlogits, row_targets[chunk])
-            # forward was logits = h W^T, so now dW = dlogits^T h and dh = dlogits W; dloss is put on h and on
-            # dh, which are smaller than dlogits and dW
-            self.weight.grad += dlogits.T @ (scale * rows[chunk])
-            np.matmul(dlogits, self.weight.data, out=dh[chunk])
+                dlogits = buffer[: len(rows[chunk])]
+                self._forward_chunk(rows[chunk], row_targets[chunk], dlogits)
+            # dloss is put on h and on dh, which are smaller than dlogits and dW
+            self._backward_chunk(scale * rows[chunk], dlogits, dh[chunk])
         dh *= scale
         if counted is None:
             return dh.reshape(h.shape)
         dh_all = np.zeros_like(h)
         dh_all[counted] = dh
         return dh_all
+
+    def _forward_chunk(self, rows: np.ndarray, targets: np.ndarray, logits: np.ndarray) -> float:
+        """Turn `logits` into the gradient of the logits, and return the loss."""
+        np.matmul(rows, self.weight.data.T, out=logits)
+        return softmax_cross_entropy_(logits, targets)
+
+    def _backward_chunk(self, rows: np.ndarray, dlogits: np.ndarray, dh: np.ndarray) -> None:
+        """Add to the gradient of the weight, and fill `dh`."""
+        # forward was logits = h W^T, so now dW = dlogits^T h and dh = dlogits W
+        self.weight.grad += dlogits.T @ rows
+        np.matmul(dlogits, self.weight.data, out=dh)
 
     def _chunks(self, rows: np.ndarray) -> tuple[list[slice], np.ndarray]:
         """Cut the rows into chunks, and make room for the logits of one."""

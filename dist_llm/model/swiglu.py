@@ -11,12 +11,14 @@ from dist_llm.model.params import ParamStore
 class SwiGLU:
     """The feed-forward of a block: D -> F twice, gated, F -> D."""
 
+    linear = Linear
+
     def __init__(self, store: ParamStore, name: str, dim: int, ffn_dim: int, init_std: float, out_std: float) -> None:
-        self.gate_proj = Linear(store.declare(f"{name}.gate_proj.weight", (ffn_dim, dim), "hidden", init_std))
+        self.gate_proj = self.linear(store.declare(f"{name}.gate_proj.weight", (ffn_dim, dim), "hidden", init_std))
         # Muon may take both as one: it learns as much, and costs a tenth less.
         as_one = ffn_dim >= dim
-        self.up_proj = Linear(store.declare(f"{name}.up_proj.weight", (ffn_dim, dim), "hidden", init_std, as_one))
-        self.down_proj = Linear(store.declare(f"{name}.down_proj.weight", (dim, ffn_dim), "hidden", out_std))
+        self.up_proj = self.linear(store.declare(f"{name}.up_proj.weight", (ffn_dim, dim), "hidden", init_std, as_one))
+        self.down_proj = self.linear(store.declare(f"{name}.down_proj.weight", (dim, ffn_dim), "hidden", out_std))
 
     def forward(self, x: np.ndarray) -> tuple[np.ndarray, Cache]:
         """Map (B, T, D) to (B, T, D)."""
