@@ -25,12 +25,13 @@ BASE = {
 ALLOWED = {
     "text": set(),
     "model": set(),
+    "fast": {"model"},
     "data": {"text"},
     "optim": {"model"},
     "parallel": set(),
     "inference": {"parallel", "data", "model", "text"},
     "interop": {"model", "text"},
-    "training": {"inference", "interop", "parallel", "data", "optim", "model", "text"},
+    "training": {"inference", "interop", "parallel", "data", "optim", "fast", "model", "text"},
     "launching": {"training", "inference", "interop", "parallel", "data", "optim", "model", "text"},
     "baselines": set(),
     "measuring": {"training", "inference", "interop", "parallel", "data", "optim", "model", "text"},
@@ -107,6 +108,8 @@ def test_nothing_that_runs_imports_a_heavy_framework_or_pickles_files():
         roots = {name.split(".")[0] for name in imports(path)}
         if path.parent.name == "benchmarking":  # each inside the function that needs it
             roots -= {"torch", "jax"} - imported_at_the_top(path)
+        if path.parent.name == "fast":  # which is imported where it was asked for
+            roots -= {"numba"}
         if path.parent.name != "baselines":
             assert not roots & {"torch", "jax", "tensorflow", "scipy", "numba"}, path
         assert "pickle" not in roots, path

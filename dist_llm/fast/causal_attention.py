@@ -1,0 +1,272 @@
+"""Causal attention and its gradients on one head after another, in tiles that stay in the processor's cache.
+
+As `model.causal_attention`: blocks of queries, tiles of scores with a row for each key, exponentials that are divided
+by their sum only in the output. The products are of bfloat16 numbers, all else is float32.
+"""
+
+import numpy as np
+
+from dist_llm.fast.compiled import compiled, compiled_sums
+from dist_llm.fast.elementwise import exp
+from dist_llm.fast.instructions import LANES, float_of_bits, multiply_complex, tile_of
+from dist_llm.fast.packing import aligned, pack_columns, pack_rows, pack_transposed
+
+QUERIES = 64  # in a block
+WIDE_ROWS, WIDE_VECTORS = 6, QUERIES // LANES  # keys by queries
+NARROW_ROWS, NARROW_VECTORS = 12, 2  # queries or keys by numbers of a head
+WIDTH = NARROW_VECTORS * LANES
+QUERY_ROWS = -(-QUERIES // NARROW_ROWS) * NARROW_ROWS
+ONE, MINUS_INFINITY = np.float32(1), np.float32(-np.inf)
+
+wide_tile, narrow_tile = tile_of(WIDE_ROWS, WIDE_VECTORS), tile_of(NARROW_ROWS, NARROW_VECTORS)
+
+
+@compiled
+def rounded_up(n, multiple):
+    """Return the smallest multiple that is at least n."""
+    return (n + multiple - 1) // multiple * multiple
+
+
+@compiled
+def rotate(x, x_first, x_row, turns, sign, scale, out, out_first, out_row):
+    """Turn each pair of numbers of (T, Dh) by its complex number in (T, Dh), or with `sign` -1 back, times a scale."""
+    T, Dh = turns.shape
+    whole = Dh // LANES
+    for t in range(T):
+        here, there = x_first + t * x_row, out_first + t * out_row
+        source, turn, target = x.ctypes.data + 4 * here, turns.ctypes.data + 4 * t * Dh, out.ctypes.data + 4 * there
+        for i in range(whole):
+            multiply_complex(source + 4 * LANES * i, turn + 4 * LANES * i, sign, scale, target + 4 * LANES * i)
+        for i in range(whole * LANES, Dh, 2):
+            real, imaginary = turns[t, i] * scale, turns[t, i + 1] * (sign * scale)
+            first, second = x[here + i], x[here + i + 1]
+            out[there + i] = first * real - second * imaginary
+            out[there + i + 1] = second * real + first * imaginary
+
+
+@compiled
+def by_queries(rows, n_rows, panel, out):
+    """Out (n_rows, 64) = rows (n_rows, pairs) times a block's panel (pairs, 64)."""
+    n_pairs = rows.shape[1]
+    for i in range(0, n_rows, WIDE_ROWS):
+        a, c = rows.ctypes.data + 4 * i * n_pairs, out.ctypes.data + 4 * i * QUERIES
+        wide_tile(a, n_pairs, 1, panel.ctypes.data, n_pairs, c, QUERIES, False)
+
+
+@compiled
+def by_head(a, a_row, a_pair, n_rows, panels, n_pairs, out, add):
+    """Out (n_rows, numbers of a head) (+)= rows of pairs times panels (_, pairs, 32)."""
+    a_start, width = a.ctypes.data, out.shape[1]
+    for p in range(len(panels)):
+        for i in range(0, n_rows, NARROW_ROWS):
+            c = out.ctypes.data + 4 * (i * width + p * WIDTH)
+            narrow_tile(a_start + 4 * i * a_row, a_row, a_pair, panels[p].ctypes.data, n_pairs, c, width, add)
+
+
+@compiled
+def pack_panels(x, first, row, m, n, out):
+    """Pairs along the columns of a matrix (m, n), into panels (_, m / 2, 32)."""
+    for p in range(len(out)):
+        pack_columns(x, first + p * WIDTH, row, m, min(WIDTH, n - p * WIDTH), out[p])
+
+
+@compiled
+def exponentials_(scores, first_query, n_keys, n_queries, safe, sums):
+    """Turn the scores of a block into their exponentials, 0 where the key lies behind the query; add them up."""
+    for key in range(first_query, n_keys):
+        scores[key, : key - first_query] = MINUS_INFINITY
+    if not safe:
+        largest = np.full(QUERIES, MINUS_INFINITY)
+        for key in range(n_keys):
+            for i in range(QUERIES):
+                largest[i] = max(largest[i], scores[key, i])
+        for key in range(n_keys):
+            for i in range(QUERIES):
+                scores[key, i] -= largest[i]
+    sums[:] = 0
+    for key in range(n_keys):
+        for i in range(QUERIES):
+            e = exp(scores[key, i])
+            scores[key, i] = e
+            sums[i] += e
+
+
+@compiled_sums
+def longest(x):
+    """Return the largest square of the lengths of rows; not a number if one of them is not."""
+    most = np.float32(0)
+    for t in range(len(x)):
+        square = np.float32(0)
+        for i in range(x.shape[1]):
+            square += x[t, i] * x[t, i]
+        if not square <= most and most == most:
+            most = square
+    return most
+
+
+@compiled
+def scaled(x, factor, out):
+    """Out = x * factor, for the length of out."""
+    for i in range(len(out)):
+        out[i] = x[i] * factor
+
+
+@compiled_sums
+def dot(x, y):
+    """Return the sum of x * y."""
+    total = np.float32(0)
+    for i in range(len(x)):
+        total += x[i] * y[i]
+    return total
+
+
+@compiled
+def to_scores_(dp, e, along):
+    """Turn the gradients of probabilities into those of scores, given exponentials in bfloat16."""
+    for i in range(QUERIES):
+        dp[i] = float_of_bits(np.int32(e[i]) << np.int32(16)) * (dp[i] - along[i])
+
+
+@compiled
+def kept_rows(T):
+    """Return how many rows of 32 pairs the exponentials of a head take."""
+    return sum([rounded_up(min(start + QUERIES, T), NARROW_ROWS) for start in range(0, T, QUERIES)])
+
+
+@compiled
+def attention(qkv, turns, scale, n_heads, n_kv_heads, safe_score, o, sums, kept):
+    """Attend each position to itself and those before it.
+
+    Parameters
+    ----------
+    qkv : ndarray of shape (B T (H + 2 K) Dh,)
+        Queries, keys and values of all heads, before the rotation.
+    turns : ndarray of shape (T, Dh)
+        The rotations, real and imaginary parts in turn.
+    scale : float32
+        Factor of the scores.
+    o : ndarray of shape (B, T, H Dh)
+        Receives the outputs.
+    sums : ndarray of shape (B, H, T)
+        Receives the sums of the exponentials.
+    kept : ndarray of uint32, shape (B, H, kept_rows(T), 32), or (0, 0, 0, 0)
+        Receives the exponentials, if there is room.
+    """
+    T, Dh = turns.shape
+    B, width = len(sums), (n_heads + 2 * n_kv_heads) * Dh
+    group, half = n_heads // n_kv_heads, (Dh + 1) // 2
+    n_panels = rounded_up(Dh, WIDTH) // WIDTH
+    most_keys = rounded_up(T, WIDE_ROWS * NARROW_ROWS)
+    turned = np.empty(T * Dh, np.float32)
+    k_rows = aligned(most_keys, half)
+    v_panels = aligned(n_panels * ((T + 1) // 2), WIDTH).reshape(n_panels, (T + 1) // 2, WIDTH)
+    q_rows, q_panel = aligned(QUERIES, half), aligned(half, QUERIES)
+    e = np.empty((most_keys, QUERIES), np.float32)
+    e_pairs = aligned(most_keys // 2, rounded_up(QUERY_ROWS, LANES))
+    out = np.empty((QUERY_ROWS, n_panels * WIDTH), np.float32)
+    block_sums = np.empty(QUERIES, np.float32)
+    safe_square = safe_score * safe_score
+    for b in range(B):
+        first = b * T * width
+        for kv in range(n_kv_heads):
+            k_start, v_start = first + (n_heads + kv) * Dh, first + (n_heads + n_kv_heads + kv) * Dh
+            rotate(qkv, k_start, width, turns, ONE, ONE, turned, 0, Dh)
+            longest_k = longest(turned.reshape(T, Dh))
+            pack_rows(turned, 0, Dh, T, Dh, k_rows)
+            pack_panels(qkv, v_start, width, T, Dh, v_panels)
+            for h in range(kv * group, (kv + 1) * group):
+                rotate(qkv, first + h * Dh, width, turns, ONE, scale, turned, 0, Dh)
+                safe = longest(turned.reshape(T, Dh)) * longest_k < safe_square
+                row = 0
+                for start in range(0, T, QUERIES):
+                    stop = min(start + QUERIES, T)
+                    pack_transposed(turned, start * Dh, Dh, stop - start, Dh, q_rows, q_panel)
+                    by_queries(k_rows, stop, q_panel, e)
+                    exponentials_(e, start, stop, stop - start, safe, block_sums)
+                    pack_columns(e.ravel(), 0, QUERIES, stop, QUERIES, e_pairs)
+                    n_pairs = (stop + 1) // 2
+                    by_head(e_pairs, 1, e_pairs.shape[1], stop - start, v_panels, n_pairs, out, False)
+                    sums[b, h, start:stop] = block_sums[: stop - start]
+                    for t in range(start, stop):
+                        scaled(out[t - start], np.float32(1) / block_sums[t - start], o[b, t, h * Dh : (h + 1) * Dh])
+                    if len(kept):
+                        n_rows = rounded_up(stop, NARROW_ROWS)
+                        pack_rows(e.ravel(), 0, QUERIES, stop, QUERIES, kept[b, h, row : row + n_rows])
+                        row += n_rows
+
+
+@compiled_sums
+def attention_backward(do, o, sums, kept, qkv, turns, scale, n_heads, n_kv_heads, safe_score, dqkv):
+    """Fill the gradient of `qkv`, given that of `o` and what `attention` computed."""
+    T, Dh = turns.shape
+    B, width = len(sums), (n_heads + 2 * n_kv_heads) * Dh
+    group, half = n_heads // n_kv_heads, (Dh + 1) // 2
+    n_panels = rounded_up(Dh, WIDTH) // WIDTH
+    most_keys = rounded_up(T, WIDE_ROWS * NARROW_ROWS)
+    q, k, do_by_sum = np.empty(T * Dh, np.float32), np.empty(T * Dh, np.float32), np.empty(T * Dh, np.float32)
+    k_rows, v_rows = aligned(most_keys, half), aligned(most_keys, half)
+    k_panels = aligned(n_panels * ((T + 1) // 2), WIDTH).reshape(n_panels, (T + 1) // 2, WIDTH)
+    rows, panel = aligned(QUERIES, half), aligned(half, QUERIES)
+    q_panels = aligned(n_panels * (QUERIES // 2), WIDTH).reshape(n_panels, QUERIES // 2, WIDTH)
+    do_panels = aligned(n_panels * (QUERIES // 2), WIDTH).reshape(n_panels, QUERIES // 2, WIDTH)
+    ds = np.empty((most_keys, QUERIES), np.float32)
+    again = np.empty((1 if len(kept) else most_keys, QUERIES), np.float32)
+    e_rows, ds_rows = aligned(most_keys, QUERIES // 2), aligned(most_keys, QUERIES // 2)
+    ds_pairs = aligned(most_keys // 2, rounded_up(QUERY_ROWS, LANES))
+    dq = np.empty((T + QUERY_ROWS, n_panels * WIDTH), np.float32)
+    dk, dv = np.empty((most_keys, n_panels * WIDTH), np.float32), np.empty((most_keys, n_panels * WIDTH), np.float32)
+    block_sums = np.empty(QUERIES, np.float32)
+    along = np.zeros(rounded_up(T, QUERIES), np.float32)
+    safe_square = safe_score * safe_score
+    for b in range(B):
+        first = b * T * width
+        for kv in range(n_kv_heads):
+            k_start, v_start = first + (n_heads + kv) * Dh, first + (n_heads + n_kv_heads + kv) * Dh
+            rotate(qkv, k_start, width, turns, ONE, ONE, k, 0, Dh)
+            longest_k = longest(k.reshape(T, Dh))
+            pack_rows(k, 0, Dh, T, Dh, k_rows)
+            pack_panels(k, 0, Dh, T, Dh, k_panels)
+            pack_rows(qkv, v_start, width, T, Dh, v_rows)
+            dk[:] = 0
+            dv[:] = 0
+            for h in range(kv * group, (kv + 1) * group):
+                rotate(qkv, first + h * Dh, width, turns, ONE, scale, q, 0, Dh)
+                safe = longest(q.reshape(T, Dh)) * longest_k < safe_square
+                # o = (e / s) v, so every use of do wants it divided by s; and with p = e / s, the softmax has
+                # dscore = p (dp - sum(p dp)), where that sum over keys is the sum of do o over Dh.
+                for t in range(T):
+                    own = slice(h * Dh, (h + 1) * Dh)
+                    inverse = np.float32(1) / sums[b, h, t]
+                    along[t] = dot(do[b, t, own], o[b, t, own]) * inverse
+                    scaled(do[b, t, own], inverse, do_by_sum[t * Dh : (t + 1) * Dh])
+                row = 0
+                for start in range(0, T, QUERIES):
+                    stop = min(start + QUERIES, T)
+                    n_rows, n_pairs = rounded_up(stop, NARROW_ROWS), (stop - start + 1) // 2
+                    if len(kept):
+                        e = kept[b, h, row : row + n_rows]
+                        row += n_rows
+                    else:
+                        pack_transposed(q, start * Dh, Dh, stop - start, Dh, rows, panel)
+                        by_queries(k_rows, stop, panel, again)
+                        exponentials_(again, start, stop, stop - start, safe, block_sums)
+                        pack_rows(again.ravel(), 0, QUERIES, stop, QUERIES, e_rows[:n_rows])
+                        e = e_rows[:n_rows]
+                    pack_panels(do_by_sum, start * Dh, Dh, stop - start, Dh, do_panels)
+                    by_head(e, QUERIES // 2, 1, n_rows, do_panels, n_pairs, dv, True)
+                    pack_transposed(do_by_sum, start * Dh, Dh, stop - start, Dh, rows, panel)
+                    by_queries(v_rows, stop, panel, ds)
+                    halves = e.view(np.uint16)
+                    for key in range(stop):
+                        to_scores_(ds[key], halves[key], along[start : start + QUERIES])
+                    # forward was scores = k q^T, so now ...
+                    pack_columns(ds.ravel(), 0, QUERIES, stop, QUERIES, ds_pairs)
+                    by_head(ds_pairs, 1, ds_pairs.shape[1], stop - start, k_panels, (stop + 1) // 2, dq[start:], False)
+                    pack_rows(ds.ravel(), 0, QUERIES, stop, QUERIES, ds_rows[:n_rows])
+                    pack_panels(q, start * Dh, Dh, stop - start, Dh, q_panels)
+                    by_head(ds_rows, QUERIES // 2, 1, n_rows, q_panels, n_pairs, dk, True)
+                rotate(dq.ravel(), 0, dq.shape[1], turns, -ONE, scale, dqkv, first + h * Dh, width)
+            rotate(dk.ravel(), 0, dk.shape[1], turns, -ONE, ONE, dqkv, k_start, width)
+            for t in range(T):
+                there = v_start + t * width
+                dqkv[there : there + Dh] = dv[t, :Dh]
