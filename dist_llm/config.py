@@ -11,13 +11,8 @@ from typing import Any
 
 from dist_llm.errors import UserError, did_you_mean
 from dist_llm.option import checked_value, option
-from dist_llm.parallel.registry import STRATEGIES
+from dist_llm.parallel.registry import STRATEGIES, STRATEGIES_OF_DTYPE
 
-# Which strategies can send numbers of which format.
-STRATEGIES_OF_DTYPE = {
-    dtype: [name for name, strategy in STRATEGIES.items() if dtype in strategy.reduce_dtypes]
-    for dtype in dict.fromkeys(dtype for strategy in STRATEGIES.values() for dtype in strategy.reduce_dtypes)
-}
 # What keys were called in older versions, whose runs and files can still be read.
 RENAMED = {"parallel.reduction": "parallel.strategy", "parallel.wire": "parallel.reduce_dtype"}
 
@@ -55,6 +50,11 @@ class ModelConfig:
     rope_original_max_seq_len: int = option(8192, "scaled: the original context", positive=True)
     init_std: float = option(0.06, "standard deviation of the initial weights")
     zero_init: bool = option(False, "begin with zeros in o_proj and down_proj: at first no block adds anything")
+    precision: str = option(
+        "float32",
+        "of matrix products in training; bfloat16: compiled layers, which need AVX512-BF16 and numba (the extra fast)",
+        ("float32", "bfloat16", "auto"),
+    )
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,11 @@ STRATEGIES = {
         ("float32", "float16", "bfloat16", "int8", "int4"),
     ),
 }
+# Which strategies can send numbers of which format.
+STRATEGIES_OF_DTYPE = {
+    dtype: [name for name, strategy in STRATEGIES.items() if dtype in strategy.reduce_dtypes]
+    for dtype in dict.fromkeys(dtype for strategy in STRATEGIES.values() for dtype in strategy.reduce_dtypes)
+}
 
 
 def make_strategy(

@@ -82,6 +82,7 @@ def _wrong_values(document: Mapping[str, Any]) -> list[str]:
         "val_loss": lambda value: value is None or isinstance(value, float) or _is_count(value),
         "shards": lambda value: isinstance(value, str),
         "train_tokens": lambda value: isinstance(value, str),
+        "precision": lambda value: isinstance(value, str),
         "sha256": lambda files: all(is_plain_name(name) and _is_digest(digest) for name, digest in files.items()),
     }
     optional = checks.keys() - {"step", "sha256"}

@@ -12,6 +12,7 @@ import numpy as np
 
 from dist_llm.config import Config
 from dist_llm.errors import RunError
+from dist_llm.fast.selection import layers_of
 from dist_llm.model.llama import Llama
 from dist_llm.optim.average import WeightAverage
 from dist_llm.parallel.comm import Comm
@@ -37,7 +38,8 @@ class Replica:
 
     def __init__(self, config: Config, comm: Comm, model: Llama | None, observer: Observer) -> None:
         if model is None:
-            model = Llama(config.model, config.vocab_size, observe=observer.layer)
+            layers = layers_of(config.model.precision)
+            model = Llama(config.model, config.vocab_size, observe=observer.layer, layers=layers)
             if comm.rank == 0:
                 model.params.initialize(generator(config.train.seed, "weights"))
         self.model = model

@@ -29,6 +29,7 @@ from dist_llm.training.end_mark import EndMark, write_end_mark
 from dist_llm.training.limits import fitted
 from dist_llm.training.metrics import evaluations_since_best
 from dist_llm.training.position import Position
+from dist_llm.training.precision import settled
 from dist_llm.training.progress import Progress
 from dist_llm.training.recovery import recover
 from dist_llm.training.run_dir import locked
@@ -65,7 +66,7 @@ class Run:
     """
 
     def __init__(self, beginning: Fresh | Continued, comm: Comm) -> None:
-        config, self.comm = beginning.config, comm
+        config, self.comm = settled(beginning.config, comm), comm
         keep_freed_memory()
         # BLAS may split a sum among threads: the bits of a product depend on their number.
         one_thread = STRATEGIES[config.parallel.strategy].load().deterministic
@@ -229,6 +230,7 @@ class Run:
             "seed": self.config.train.seed,
             "shards": str(self.shards),
             "train_tokens": self.data.train.fingerprint,
+            "precision": self.config.model.precision,
         }
         state = self.train_step.state_dict()
 

@@ -15,6 +15,11 @@ from dist_llm.model.llama import Llama
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import Placement, memory_bytes
 
+_LAYERS = {
+    "float32": "NumPy's, products of float32 numbers",
+    "bfloat16": "compiled, products of bfloat16 numbers; one thread, so that a rank for each core is fastest",
+}
+
 
 def startup_report(
     config: Config,
@@ -50,6 +55,7 @@ def startup_report(
         f"dist_llm {__version__}, Python {platform.python_version()}, NumPy {np.__version__}, {blas}",
         f"model    {model.params.size:,} parameters: dim {c.dim}, {_count(c.n_layers, 'layer')}, "
         f"{_count(c.n_heads, 'head')}{kv}, ffn {c.ffn_dim}, vocabulary {model.vocab_size}, context {c.max_seq_len}",
+        f"layers   {_LAYERS[c.precision]}",
         f"data     {config.data.path or config.data.corpus}, {config.data.tokenizer} tokens: "
         f"{len(data.train):,} to train on, {len(data.val):,} to validate ({shards})",
         f"steps    {t.max_steps:,} x {_count(t.batch_size, 'sequence')} x {_count(c.max_seq_len, 'token')} = "
