@@ -46,7 +46,7 @@ def rotate(x, x_first, x_row, turns, sign, scale, out, out_first, out_row):
 
 @compiled
 def by_queries(rows, n_rows, panel, out):
-    """Out (n_rows, 64) = rows (n_rows, pairs) times a block's panel (pairs, 64)."""
+    """Compute out (n_rows, 64) = rows (n_rows, pairs) times a block's panel (pairs, 64)."""
     n_pairs = rows.shape[1]
     for i in range(0, n_rows, WIDE_ROWS):
         a, c = rows.ctypes.data + 4 * i * n_pairs, out.ctypes.data + 4 * i * QUERIES
@@ -55,7 +55,7 @@ def by_queries(rows, n_rows, panel, out):
 
 @compiled
 def by_head(a, a_row, a_pair, n_rows, panels, n_pairs, out, add):
-    """Out (n_rows, numbers of a head) (+)= rows of pairs times panels (_, pairs, 32)."""
+    """Compute out (n_rows, numbers of a head) (+)= rows of pairs times panels (_, pairs, 32)."""
     a_start, width = a.ctypes.data, out.shape[1]
     for p in range(len(panels)):
         for i in range(0, n_rows, NARROW_ROWS):
@@ -106,7 +106,7 @@ def longest(x):
 
 @compiled
 def scaled(x, factor, out):
-    """Out = x * factor, for the length of out."""
+    """Compute out = x * factor, for the length of out."""
     for i in range(len(out)):
         out[i] = x[i] * factor
 

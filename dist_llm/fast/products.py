@@ -16,15 +16,18 @@ tile = tile_of(TILE_ROWS, TILE_VECTORS)
 
 @compiled
 def product(x, x_transposed, w, w_transposed, out, add):
-    """Out (+)= a b, with a = x or its transpose and b = w or its transpose; all are float32, their rows dense.
+    """Compute out (+)= a b, with a = x or its transpose and b = w or its transpose.
 
     Parameters
     ----------
-    out : ndarray of shape (m, n)
+    x, w : ndarray of float32
+    out : ndarray of float32, shape (m, n), contiguous
     add : bool
         Whether to add to `out`.
     """
     m, n = out.shape
+    assert x.itemsize == w.itemsize == out.itemsize == out.strides[1] == 4
+    assert out.strides[0] == 4 * n
     depth = x.shape[0] if x_transposed else x.shape[1]
     x_flat, x_row, w_flat, w_row = x.ravel(), x.shape[1], w.ravel(), w.shape[1]
     most_pairs = (min(DEPTH, depth) + 1) // 2

@@ -36,7 +36,7 @@ class SwiGLU(swiglu.SwiGLU):
 
 @compiled
 def silu_multiply(gate, up, h):
-    """H = silu(gate) * up."""
+    """Compute h = silu(gate) * up."""
     for i in range(len(gate)):
         h[i] = gate[i] * up[i] / (np.float32(1) + exp(-gate[i]))
 

@@ -70,6 +70,14 @@ def test_products_of_more_than_fits_into_the_cache(m, n, depth, x_transposed, w_
     check(m, n, depth, x_transposed, w_transposed, True, 2)
 
 
+def test_what_would_be_written_to_the_wrong_place_is_refused():
+    x, w = np.ones((8, 40), np.float32), np.ones((70, 40), np.float32)
+    with pytest.raises(AssertionError):
+        product(x, False, w, True, np.empty((8, 71), np.float32)[:, 1:], False)
+    with pytest.raises(AssertionError):
+        product(x.astype(np.float64), False, w, True, np.empty((8, 70), np.float32), False)
+
+
 def test_numbers_that_are_none_stay_so():
     x, w = np.ones((8, 40), np.float32), np.ones((70, 40), np.float32)
     x[3, 5], w[7, 9] = np.nan, np.inf
