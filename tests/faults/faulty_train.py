@@ -33,7 +33,8 @@ def killed(step: TrainStep) -> None:
 
 
 def bit_flip(step: TrainStep) -> None:
-    step.model.params["model.layers.1.mlp.up_proj.weight"].data.view(np.uint32)[3, 4] ^= 1
+    # Not the last bit: by the next comparison a step may have rounded it away, and the replicas are equal again.
+    step.model.params["model.layers.1.mlp.up_proj.weight"].data.view(np.uint32)[3, 4] ^= 1 << 8
 
 
 def not_a_number(step: TrainStep) -> None:
