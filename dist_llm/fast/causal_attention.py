@@ -9,7 +9,7 @@ import numpy as np
 from dist_llm.fast.compiled import compiled, compiled_sums
 from dist_llm.fast.elementwise import exp
 from dist_llm.fast.instructions import LANES, float_of_bits, multiply_complex, tile_of
-from dist_llm.fast.packing import aligned, pack_columns, pack_rows, pack_transposed
+from dist_llm.fast.packing import aligned, pack_columns, pack_rows, pack_transposed, rounded_up
 
 QUERIES = 64  # in a block
 WIDE_ROWS, WIDE_VECTORS = 6, QUERIES // LANES  # keys by queries
@@ -19,12 +19,6 @@ QUERY_ROWS = -(-QUERIES // NARROW_ROWS) * NARROW_ROWS
 ONE, MINUS_INFINITY = np.float32(1), np.float32(-np.inf)
 
 wide_tile, narrow_tile = tile_of(WIDE_ROWS, WIDE_VECTORS), tile_of(NARROW_ROWS, NARROW_VECTORS)
-
-
-@compiled
-def rounded_up(n, multiple):
-    """Return the smallest multiple that is at least n."""
-    return (n + multiple - 1) // multiple * multiple
 
 
 @compiled
@@ -71,20 +65,22 @@ def pack_panels(x, first, row, m, n, out):
 
 
 @compiled
-def exponentials_(scores, first_query, n_keys, n_queries, safe, sums):
-    """Turn the scores of a block into their exponentials, 0 where the key lies behind the query; add them up."""
-    for key in range(first_query, n_keys):
-        scores[key, : key - first_query] = MINUS_INFINITY
+def exponentials(q, start, stop, Dh, k_rows, rows, panel, safe, scores, sums):
+    """Fill `scores` with the exponentials of those of a block, 0 where the key lies behind the query; add them up."""
+    pack_transposed(q, start * Dh, Dh, stop - start, Dh, rows, panel)
+    by_queries(k_rows, stop, panel, scores)
+    for key in range(start, stop):
+        scores[key, : key - start] = MINUS_INFINITY
     if not safe:
         largest = np.full(QUERIES, MINUS_INFINITY)
-        for key in range(n_keys):
+        for key in range(stop):
             for i in range(QUERIES):
                 largest[i] = max(largest[i], scores[key, i])
-        for key in range(n_keys):
+        for key in range(stop):
             for i in range(QUERIES):
                 scores[key, i] -= largest[i]
     sums[:] = 0
-    for key in range(n_keys):
+    for key in range(stop):
         for i in range(QUERIES):
             e = exp(scores[key, i])
             scores[key, i] = e
@@ -180,9 +176,7 @@ def attention(qkv, turns, scale, n_heads, n_kv_heads, safe_score, o, sums, kept)
                 row = 0
                 for start in range(0, T, QUERIES):
                     stop = min(start + QUERIES, T)
-                    pack_transposed(turned, start * Dh, Dh, stop - start, Dh, q_rows, q_panel)
-                    by_queries(k_rows, stop, q_panel, e)
-                    exponentials_(e, start, stop, stop - start, safe, block_sums)
+                    exponentials(turned, start, stop, Dh, k_rows, q_rows, q_panel, safe, e, block_sums)
                     pack_columns(e.ravel(), 0, QUERIES, stop, QUERIES, e_pairs)
                     n_pairs = (stop + 1) // 2
                     by_head(e_pairs, 1, e_pairs.shape[1], stop - start, v_panels, n_pairs, out, False)
@@ -247,9 +241,7 @@ def attention_backward(do, o, sums, kept, qkv, turns, scale, n_heads, n_kv_heads
                         e = kept[b, h, row : row + n_rows]
                         row += n_rows
                     else:
-                        pack_transposed(q, start * Dh, Dh, stop - start, Dh, rows, panel)
-                        by_queries(k_rows, stop, panel, again)
-                        exponentials_(again, start, stop, stop - start, safe, block_sums)
+                        exponentials(q, start, stop, Dh, k_rows, rows, panel, safe, again, block_sums)
                         pack_rows(again.ravel(), 0, QUERIES, stop, QUERIES, e_rows[:n_rows])
                         e = e_rows[:n_rows]
                     pack_panels(do_by_sum, start * Dh, Dh, stop - start, Dh, do_panels)

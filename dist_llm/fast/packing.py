@@ -13,6 +13,12 @@ NOTHING = np.float32(0)
 
 
 @compiled
+def rounded_up(n, multiple):
+    """Return the smallest multiple that is at least n."""
+    return (n + multiple - 1) // multiple * multiple
+
+
+@compiled
 def aligned(n_rows, n_columns):
     """Return an array of that shape for pairs, at an address that is a multiple of 64 bytes."""
     memory = np.empty(n_rows * n_columns + LANES, np.uint32)

@@ -4,7 +4,7 @@ import numpy as np
 
 from dist_llm.fast.compiled import compiled
 from dist_llm.fast.instructions import LANES, tile_of
-from dist_llm.fast.packing import aligned, pack_columns, pack_rows, pack_transposed
+from dist_llm.fast.packing import aligned, pack_columns, pack_rows, pack_transposed, rounded_up
 
 TILE_ROWS, TILE_VECTORS = 6, 4
 WIDTH = TILE_VECTORS * LANES
@@ -31,7 +31,7 @@ def product(x, x_transposed, w, w_transposed, out, add):
     depth = x.shape[0] if x_transposed else x.shape[1]
     x_flat, x_row, w_flat, w_row = x.ravel(), x.shape[1], w.ravel(), w.shape[1]
     most_pairs = (min(DEPTH, depth) + 1) // 2
-    most_rows = (min(ROWS, m) + TILE_ROWS - 1) // TILE_ROWS * TILE_ROWS
+    most_rows = rounded_up(min(ROWS, m), TILE_ROWS)
     a_memory = aligned(most_rows, most_pairs).ravel()
     b_memory = aligned(most_pairs, WIDTH)
     rows = aligned(WIDTH, most_pairs).ravel()
@@ -43,7 +43,7 @@ def product(x, x_transposed, w, w_transposed, out, add):
         b = b_memory[:n_pairs]
         for i in range(0, m, ROWS):
             i_stop = min(i + ROWS, m)
-            n_rows = (i_stop - i + TILE_ROWS - 1) // TILE_ROWS * TILE_ROWS
+            n_rows = rounded_up(i_stop - i, TILE_ROWS)
             if x_transposed:
                 a = a_memory[: n_pairs * n_rows].reshape(n_pairs, n_rows)
                 pack_columns(x_flat, k * x_row + i, x_row, k_stop - k, i_stop - i, a)

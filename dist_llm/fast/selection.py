@@ -4,8 +4,10 @@ import importlib.util
 
 import numpy as np
 
+from dist_llm.config import ModelConfig
 from dist_llm.errors import UserError
-from dist_llm.model.layers import Layers
+from dist_llm.model.layers import PLAIN, Layers
+from dist_llm.model.llama import Llama
 
 
 def layers_of(precision: str) -> Layers:
@@ -18,7 +20,7 @@ def layers_of(precision: str) -> Layers:
     """
     lacking = None if precision == "float32" else missing()
     if precision == "float32" or (precision == "auto" and lacking):
-        return Layers()
+        return PLAIN
     if lacking:
         raise UserError(f"model.precision={precision}: {lacking}; or go without: --model.precision=float32")
     from dist_llm.fast.layers import FAST  # numba, which it imports, need not be installed
@@ -39,9 +41,6 @@ def missing() -> str | None:
 
 def compile_layers() -> None:
     """Compile the layers, or find them compiled by another process: a forward and a backward pass of a tiny model."""
-    from dist_llm.config import ModelConfig
-    from dist_llm.model.llama import Llama
-
     config = ModelConfig(dim=8, n_layers=1, n_heads=2, ffn_dim=8, max_seq_len=8)
     model = Llama(config, 8, layers=layers_of("bfloat16"))
     tokens = np.zeros((1, 8), np.int32)

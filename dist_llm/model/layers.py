@@ -15,3 +15,6 @@ class Layers(NamedTuple):
     attention: type[Attention] = Attention
     feed_forward: type[SwiGLU] = SwiGLU
     loss_head: type[LossHead] = LossHead
+
+
+PLAIN = Layers()

@@ -10,7 +10,7 @@ from dist_llm.model.block import Block, Generators
 from dist_llm.model.embedding import Embedding
 from dist_llm.model.functional import dropout, dropout_backward
 from dist_llm.model.layer import Cache, Observe, unobserved
-from dist_llm.model.layers import Layers
+from dist_llm.model.layers import PLAIN, Layers
 from dist_llm.model.params import ParamStore
 from dist_llm.model.rope import (
     precompute_freqs_cis,
@@ -90,7 +90,7 @@ class Llama:
         vocab_size: int,
         dtype: np.typing.DTypeLike = np.float32,
         observe: Observe = unobserved,
-        layers: Layers = Layers(),  # noqa: B008
+        layers: Layers = PLAIN,
     ) -> None:
         self.config, self.vocab_size = config, vocab_size
         self.params = ParamStore()

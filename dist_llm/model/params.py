@@ -94,9 +94,10 @@ class ParamStore:
         rows = sum(param.shape[0] for param in params)
         joined = Param("", (rows, *params[0].shape[1:]), params[0].offset, params[0].role, None)
         assert joined.slice.stop == params[-1].slice.stop, "they do not lie side by side"
-        self._joined.append(joined)
         if hasattr(self, "data"):
             self._bind(joined)
+        else:
+            self._joined.append(joined)
         return joined
 
     def matrices(self) -> list[Param]:

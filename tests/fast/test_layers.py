@@ -11,15 +11,15 @@ if lacking := missing():
     pytest.skip(lacking, allow_module_level=True)
 from dist_llm.fast.causal_attention import attention, attention_backward, kept_rows
 from dist_llm.fast.layers import FAST
-from dist_llm.model.layers import Layers
+from dist_llm.model.layers import PLAIN
 from dist_llm.model.params import ParamStore
 from dist_llm.model.rope import precompute_freqs_cis, rotary_frequencies
 
 
-def both(make, dtype=np.float64):
+def both(make):
     """The plain layer in float64 and the fast one in float32, with the same weights."""
     layers = []
-    for types, dtype in ((Layers(), np.float64), (FAST, np.float32)):
+    for types, dtype in ((PLAIN, np.float64), (FAST, np.float32)):
         store = ParamStore()
         layer = make(types, store, dtype)
         store.allocate(dtype)

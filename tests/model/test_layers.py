@@ -8,7 +8,7 @@ from dist_llm.model.attention import Attention
 from dist_llm.model.block import Block
 from dist_llm.model.embedding import Embedding
 from dist_llm.model.layer import unobserved
-from dist_llm.model.layers import Layers
+from dist_llm.model.layers import PLAIN
 from dist_llm.model.linear import Linear
 from dist_llm.model.loss_head import LossHead
 from dist_llm.model.params import ParamStore
@@ -130,7 +130,7 @@ def test_block(rng, p):
     layer = Block(
         store, "block", dim=8, n_heads=2, n_kv_heads=1, ffn_dim=12, norm_eps=1e-5, dropout=p, init_std=1.0, out_std=1.0,
         freqs_cis=precompute_freqs_cis(6, rotary_frequencies(4, 100.0), np.float64), observe=unobserved,
-        layers=Layers(),
+        layers=PLAIN,
     )  # fmt: skip
     randomized(store, rng)
     x = rng.standard_normal((2, 6, 8))
