@@ -66,6 +66,7 @@ def torch_muon(params: ParamStore, monkeypatch) -> np.ndarray:
 def test_ten_steps_are_those_of_pytorch(monkeypatch):
     params = case_model("untied-grouped", np.float64).params
     expected = torch_muon(params, monkeypatch)
+    assert all((expected[p.slice] != p.data.ravel()).all() for p in params if p.role == "hidden")
     monkeypatch.setattr(muon, "orthogonalize", exactly)
     optimizer = Muon(params, dataclasses.replace(CONFIG, muon_beta2=1.0), None, ["hidden"])
     for step in range(STEPS):
