@@ -1,10 +1,11 @@
-"""The compiled layers against those that one reads, over random shapes."""
+"""The compiled layers against the same in float64 with operands rounded to bfloat16, over random shapes."""
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dist_llm.config import ModelConfig
 from dist_llm.fast.selection import missing
 
 if lacking := missing():
@@ -12,68 +13,72 @@ if lacking := missing():
 from dist_llm.fast.causal_attention import attention, attention_backward, kept_rows
 from dist_llm.fast.layers import FAST
 from dist_llm.model.layers import PLAIN
+from dist_llm.model.llama import Llama
 from dist_llm.model.params import ParamStore
 from dist_llm.model.rope import precompute_freqs_cis, rotary_frequencies
+from tests.oracles.bfloat16 import ROUNDED
+
+# A rounding to bfloat16 that falls the other way changes a number by up to 2^-7 of it.
+TOLERANCE = 2.0**-7
+
+of_any_shape = settings(deadline=None, max_examples=60, derandomize=True)
 
 
 def both(make):
-    """The plain layer in float64 and the fast one in float32, with the same weights."""
+    """The layer in float64 that rounds what it multiplies and the fast one, with the same weights."""
     layers = []
-    for types, dtype in ((PLAIN, np.float64), (FAST, np.float32)):
+    for types, dtype in ((ROUNDED, np.float64), (FAST, np.float32)):
         store = ParamStore()
         layer = make(types, store, dtype)
         store.allocate(dtype)
         rng = np.random.default_rng(7)
         for param in store:
-            param.data[...] = (
-                rng.uniform(0.5, 1.5, param.shape)
-                if param.init_std is None
-                else rng.normal(0, param.shape[-1] ** -0.5, param.shape)
-            )
+            gain, width = param.init_std is None, param.shape[-1] ** -0.5
+            values = rng.uniform(0.5, 1.5, param.shape) if gain else rng.normal(0, width, param.shape)
+            param.data[...] = values.astype(np.float32)
         layers.append((layer, store))
     return layers
 
 
-def compare(layers, x, dy, tolerance):
-    """Outputs, gradients of the input and of each parameter, relative to their root mean square."""
+def assert_alike(got, expected, size=0.0):
+    """The root mean square of the differences is small beside that of what is expected, or beside a size."""
+    error, own = (np.sqrt(np.square(x, dtype=np.float64).mean()) for x in (got - expected, expected))
+    assert error <= TOLERANCE * max(own, size)
+
+
+def compare(layers, x, dy):
+    """Outputs, the gradient of the input, and that of each parameter."""
     results = []
     for layer, store in layers:
-        dtype = store.data.dtype
-        y, cache = layer.forward(x.astype(dtype))
-        dx = layer.backward(dy.astype(dtype), cache)
-        results.append({"y": y, "dx": dx, **{f"d{param.name}": param.grad.copy() for param in store}})
+        y, cache = layer.forward(x.astype(np.float32).astype(store.data.dtype))
+        dx = layer.backward(dy.astype(np.float32).astype(store.data.dtype), cache)
+        results.append((y, dx, *(param.grad for param in store)))
     # A gradient may be a small difference of large numbers, as that of the queries is where there are few keys.
-    largest = max(rms(expected) for name, expected in results[0].items() if name != "y")
-    for name, expected in results[0].items():
-        error = rms(results[1][name] - expected) / (rms(expected) if name == "y" else max(rms(expected), largest / 4))
-        assert error < tolerance, (name, error)
-
-
-def rms(x):
-    """The root of the mean square."""
-    return np.sqrt(np.square(x, dtype=np.float64).mean())
+    size = max(np.sqrt(np.square(gradient).mean()) for gradient in results[0][1:]) / 16
+    for i, (expected, got) in enumerate(zip(*results, strict=True)):
+        assert_alike(got, expected, size if i else 0.0)
 
 
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 140))
 
 
-@settings(deadline=None, max_examples=40)
-@given(shapes, st.integers(8, 130), st.integers(0, 2**32))  # with fewer, dx is a small difference of large numbers
+@of_any_shape
+@given(shapes, st.integers(8, 130), st.integers(0, 2**32))
 def test_rmsnorm(shape, dim, seed):
     rng = np.random.default_rng(seed)
     x, dy = rng.standard_normal((2, *shape, dim))
-    compare(both(lambda types, store, dtype: types.norm(store, "norm", dim, 1e-5)), x, dy, 1e-5)
+    compare(both(lambda types, store, dtype: types.norm(store, "norm", dim, 1e-5)), x, dy)
 
 
-@settings(deadline=None, max_examples=40)
-@given(shapes, st.integers(8, 100), st.integers(8, 150), st.integers(0, 2**32))
+@of_any_shape
+@given(shapes, st.integers(1, 100), st.integers(1, 150), st.integers(0, 2**32))
 def test_feed_forward(shape, dim, ffn_dim, seed):
     rng = np.random.default_rng(seed)
     x, dy = rng.standard_normal((2, *shape, dim))
-    compare(both(lambda types, store, dtype: types.feed_forward(store, "mlp", dim, ffn_dim, 1.0, 1.0)), x, dy, 0.03)
+    compare(both(lambda types, store, dtype: types.feed_forward(store, "mlp", dim, ffn_dim, 1.0, 1.0)), x, dy)
 
 
-@settings(deadline=None, max_examples=60)
+@of_any_shape
 @given(
     shapes,
     st.integers(1, 3),
@@ -83,7 +88,6 @@ def test_feed_forward(shape, dim, ffn_dim, seed):
     st.integers(0, 2**32),
 )
 def test_attention(shape, n_kv_heads, group, head_dim, size, seed):
-    assume(size == 1 or min(shape[1], head_dim) >= 8)
     rng = np.random.default_rng(seed)
     dim = n_kv_heads * group * head_dim
     x, dy = rng.standard_normal((2, *shape, dim))
@@ -92,26 +96,25 @@ def test_attention(shape, n_kv_heads, group, head_dim, size, seed):
         freqs_cis = precompute_freqs_cis(shape[1], rotary_frequencies(head_dim, 1e4), dtype)
         return types.attention(store, "attn", dim, n_kv_heads * group, n_kv_heads, freqs_cis, 1.0, 1.0)
 
-    compare(both(make), size * x, dy, 0.03 if size == 1 else 0.2)
+    compare(both(make), size * x, dy)
 
 
-@settings(deadline=None, max_examples=40)
+@of_any_shape
 @given(shapes, st.integers(1, 100), st.integers(2, 300), st.integers(0, 2**32))
 def test_loss_head(shape, dim, vocab_size, seed):
     rng = np.random.default_rng(seed)
-    h, targets = rng.standard_normal((*shape, dim)), rng.integers(-1, vocab_size, shape)
+    h, targets = rng.standard_normal((*shape, dim)).astype(np.float32), rng.integers(-1, vocab_size, shape)
     (plain, store), (fast, fast_store) = both(
         lambda types, store, dtype: types.loss_head(store.declare("head", (vocab_size, dim), "head", 1.0))
     )
-    loss, cache = plain.forward(h, targets)
-    fast_loss, fast_cache = fast.forward(h.astype(np.float32), targets)
-    assert fast_loss == pytest.approx(loss, rel=0.01, abs=0.02)
-    dh, fast_dh = plain.backward(0.5, cache), fast.backward(0.5, fast_cache)
-    for expected, got in ((dh, fast_dh), (store.grad, fast_store.grad)):
-        assert np.sqrt(np.square(got - expected).mean()) <= 0.03 * np.sqrt(np.square(expected).mean()) + 1e-7
+    loss, cache = plain.forward(h.astype(np.float64), targets)
+    fast_loss, fast_cache = fast.forward(h, targets)
+    assert fast_loss == pytest.approx(loss, rel=1e-4, abs=1e-4)
+    assert_alike(fast.backward(0.5, fast_cache), plain.backward(0.5, cache))
+    assert_alike(fast_store.grad, store.grad)
 
 
-@settings(deadline=None, max_examples=40)
+@of_any_shape
 @given(
     st.integers(1, 2),
     st.integers(1, 200),
@@ -147,3 +150,18 @@ def test_attention_reads_and_writes_nothing_outside(B, T, n_kv_heads, group, hea
     for memory in (o_memory, sums_memory, dqkv_memory, kept_memory):
         assert (memory[:border] == 5).all()
         assert (memory[-border:] == 5).all()
+
+
+def test_a_model_of_them_does_nearly_what_the_plain_one_does():
+    config = ModelConfig(dim=48, n_layers=2, n_heads=4, n_kv_heads=2, ffn_dim=80, max_seq_len=100)
+    tokens, targets = np.random.default_rng(1).integers(0, 90, (2, 3, 100))
+    results = []
+    for layers in (PLAIN, FAST):
+        model = Llama(config, 90, layers=layers)
+        model.params.initialize(np.random.default_rng(2))
+        loss, cache = model.loss(tokens, targets)
+        model.loss_backward(1.0, cache)
+        results.append((loss, model.params.grad))
+    (loss, grad), (fast_loss, fast_grad) = results
+    assert fast_loss == pytest.approx(loss, rel=1e-3)
+    assert 0 < np.linalg.norm(fast_grad - grad) < 0.02 * np.linalg.norm(grad)
