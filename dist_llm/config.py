@@ -52,8 +52,8 @@ class ModelConfig:
     zero_init: bool = option(False, "begin with zeros in o_proj and down_proj: at first no block adds anything")
     precision: str = option(
         "float32",
-        "of matrix products in training; bfloat16: compiled layers, which need AVX512-BF16 and numba (the extra fast)",
-        ("float32", "bfloat16", "auto"),
+        "of matrix products in training; what is compiled needs numba (the extra fast), and bfloat16 AVX512-BF16 too",
+        ("float32", "float32-compiled", "bfloat16", "auto"),
     )
 
 

@@ -1,9 +1,10 @@
-"""`model.attention`, compiled, with products of bfloat16 numbers."""
+"""`model.attention`, compiled."""
 
 import numpy as np
 
-from dist_llm.fast.causal_attention import attention, attention_backward, kept_rows
+from dist_llm.fast.causal_attention import QUERIES, attention, attention_backward, kept_rows
 from dist_llm.fast.linear import Linear
+from dist_llm.fast.packing import words_of
 from dist_llm.model import attention as plain
 from dist_llm.model.causal_attention import KEPT_KEYS, SAFE_SCORE
 from dist_llm.model.layer import Cache
@@ -19,7 +20,9 @@ class Attention(plain.Attention):
         B, T, D = x.shape
         qkv, qkv_cache = self.qkv_proj.forward(x)
         o, sums = np.empty((B, T, D), x.dtype), np.empty((B, self.n_heads, T), x.dtype)
-        kept = np.empty((B, self.n_heads, kept_rows(T), 32) if T <= KEPT_KEYS else (0, 0, 0, 0), np.uint32)
+        kind = self.qkv_proj.kind
+        row = words_of(QUERIES, kind)
+        kept = np.empty((B, self.n_heads, kept_rows(T), row) if T <= KEPT_KEYS else (0, 0, 0, 0), kind.dtype)
         attention(qkv.ravel(), *self._rotation(T), o, sums, kept)
         y, o_cache = self.o_proj.forward(o)
         return y, (qkv_cache, (qkv, o, sums, kept), o_cache)

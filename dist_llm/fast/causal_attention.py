@@ -1,20 +1,21 @@
 """Causal attention and its gradients on one head after another, in tiles that stay in the processor's cache.
 
 As `model.causal_attention`: blocks of queries, tiles of scores with a row for each key, exponentials that are divided
-by their sum only in the output. The products are of bfloat16 numbers, all else is float32.
+by their sum only in the output. What is multiplied are words, bfloat16 or not, all else is float32.
 """
 
 import numpy as np
 
 from dist_llm.fast.compiled import compiled, compiled_sums
 from dist_llm.fast.elementwise import exp
-from dist_llm.fast.instructions import LANES, float_of_bits, multiply_complex, tile_of
-from dist_llm.fast.packing import aligned, pack_columns, pack_rows, pack_transposed, rounded_up
+from dist_llm.fast.instructions import LANES, multiply_complex, number_at, tile_of
+from dist_llm.fast.packing import aligned, pack_columns, pack_rows, pack_transposed, rounded_up, words_of
+from dist_llm.fast.processor import NARROW_TILE, WIDE_TILE
 
 QUERIES = 64  # in a block
-WIDE_ROWS, WIDE_VECTORS = 6, QUERIES // LANES  # keys by queries
-NARROW_ROWS, NARROW_VECTORS = 12, 2  # queries or keys by numbers of a head
-WIDTH = NARROW_VECTORS * LANES
+WIDE_ROWS, WIDE_VECTORS = WIDE_TILE  # keys by queries
+NARROW_ROWS, NARROW_VECTORS = NARROW_TILE  # queries or keys by numbers of a head
+WIDE_WIDTH, WIDTH = WIDE_VECTORS * LANES, NARROW_VECTORS * LANES
 QUERY_ROWS = -(-QUERIES // NARROW_ROWS) * NARROW_ROWS
 ONE, MINUS_INFINITY = np.float32(1), np.float32(-np.inf)
 
@@ -39,36 +40,45 @@ def rotate(x, x_first, x_row, turns, sign, scale, out, out_first, out_row):
 
 
 @compiled
-def by_queries(rows, n_rows, panel, out):
-    """Compute out (n_rows, 64) = rows (n_rows, pairs) times a block's panel (pairs, 64)."""
-    n_pairs = rows.shape[1]
-    for i in range(0, n_rows, WIDE_ROWS):
-        a, c = rows.ctypes.data + 4 * i * n_pairs, out.ctypes.data + 4 * i * QUERIES
-        wide_tile(a, n_pairs, 1, panel.ctypes.data, n_pairs, c, QUERIES, False)
+def by_queries(rows, n_rows, panels, out):
+    """Compute out (n_rows, 64) = rows (n_rows, words) times a block's panels (_, words, width)."""
+    n_words = rows.shape[1]
+    for p in range(len(panels)):
+        for i in range(0, n_rows, WIDE_ROWS):
+            a, c = rows.ctypes.data + 4 * i * n_words, out.ctypes.data + 4 * (i * QUERIES + p * WIDE_WIDTH)
+            wide_tile(a, n_words, 1, panels[p], n_words, c, QUERIES, False)
 
 
 @compiled
-def by_head(a, a_row, a_pair, n_rows, panels, n_pairs, out, add):
-    """Compute out (n_rows, numbers of a head) (+)= rows of pairs times panels (_, pairs, 32)."""
+def by_head(a, a_row, a_word, n_rows, panels, n_words, out, add):
+    """Compute out (n_rows, numbers of a head) (+)= rows of words times panels (_, words, width)."""
     a_start, width = a.ctypes.data, out.shape[1]
     for p in range(len(panels)):
         for i in range(0, n_rows, NARROW_ROWS):
             c = out.ctypes.data + 4 * (i * width + p * WIDTH)
-            narrow_tile(a_start + 4 * i * a_row, a_row, a_pair, panels[p].ctypes.data, n_pairs, c, width, add)
+            narrow_tile(a_start + 4 * i * a_row, a_row, a_word, panels[p], n_words, c, width, add)
 
 
 @compiled
 def pack_panels(x, first, row, m, n, out):
-    """Pairs along the columns of a matrix (m, n), into panels (_, m / 2, 32)."""
+    """Make words along the columns of a matrix (m, n), into panels (_, m's words, width)."""
     for p in range(len(out)):
         pack_columns(x, first + p * WIDTH, row, m, min(WIDTH, n - p * WIDTH), out[p])
 
 
 @compiled
-def exponentials(q, start, stop, Dh, k_rows, rows, panel, safe, scores, sums):
+def pack_queries(x, first, row, m, n, rows, out):
+    """Make words along the rows of a block (m, n), transposed, into panels (_, n's words, width)."""
+    for p in range(len(out)):
+        own = max(0, min(WIDE_WIDTH, m - p * WIDE_WIDTH))
+        pack_transposed(x, first + p * WIDE_WIDTH * row, row, own, n, rows, out[p])
+
+
+@compiled
+def exponentials(q, start, stop, Dh, k_rows, rows, panels, safe, scores, sums):
     """Fill `scores` with the exponentials of those of a block, 0 where the key lies behind the query; add them up."""
-    pack_transposed(q, start * Dh, Dh, stop - start, Dh, rows, panel)
-    by_queries(k_rows, stop, panel, scores)
+    pack_queries(q, start * Dh, Dh, stop - start, Dh, rows, panels)
+    by_queries(k_rows, stop, panels, scores)
     for key in range(start, stop):
         scores[key, : key - start] = MINUS_INFINITY
     if not safe:
@@ -118,14 +128,14 @@ def dot(x, y):
 
 @compiled
 def to_scores_(dp, e, along):
-    """Turn the gradients of probabilities into those of scores, given exponentials in bfloat16."""
+    """Turn the gradients of probabilities into those of scores, given the words of exponentials."""
     for i in range(QUERIES):
-        dp[i] = float_of_bits(np.int32(e[i]) << np.int32(16)) * (dp[i] - along[i])
+        dp[i] = number_at(e, i) * (dp[i] - along[i])
 
 
 @compiled
 def kept_rows(T):
-    """Return how many rows of 32 pairs the exponentials of a head take."""
+    """Return how many rows of a block's words the exponentials of a head take."""
     return sum([rounded_up(min(start + QUERIES, T), NARROW_ROWS) for start in range(0, T, QUERIES)])
 
 
@@ -145,20 +155,21 @@ def attention(qkv, turns, scale, n_heads, n_kv_heads, safe_score, o, sums, kept)
         Receives the outputs.
     sums : ndarray of shape (B, H, T)
         Receives the sums of the exponentials.
-    kept : ndarray of uint32, shape (B, H, kept_rows(T), 32), or (0, 0, 0, 0)
-        Receives the exponentials, if there is room.
+    kept : ndarray of words, shape (B, H, kept_rows(T), 64's words), or (0, 0, 0, 0)
+        Receives the exponentials, if there is room; and its type says what kind of words to multiply.
     """
     T, Dh = turns.shape
     B, width = len(sums), (n_heads + 2 * n_kv_heads) * Dh
-    group, half = n_heads // n_kv_heads, (Dh + 1) // 2
+    group, n_words, t_words = n_heads // n_kv_heads, words_of(Dh, kept), words_of(T, kept)
     n_panels = rounded_up(Dh, WIDTH) // WIDTH
     most_keys = rounded_up(T, WIDE_ROWS * NARROW_ROWS)
     turned = np.empty(T * Dh, np.float32)
-    k_rows = aligned(most_keys, half)
-    v_panels = aligned(n_panels * ((T + 1) // 2), WIDTH).reshape(n_panels, (T + 1) // 2, WIDTH)
-    q_rows, q_panel = aligned(QUERIES, half), aligned(half, QUERIES)
+    k_rows = aligned(most_keys, n_words, kept)
+    v_panels = aligned(n_panels * t_words, WIDTH, kept).reshape(n_panels, t_words, WIDTH)
+    rows = aligned(WIDE_WIDTH, n_words, kept)
+    panels = aligned(QUERIES // WIDE_WIDTH * n_words, WIDE_WIDTH, kept).reshape(-1, n_words, WIDE_WIDTH)
     e = np.empty((most_keys, QUERIES), np.float32)
-    e_pairs = aligned(most_keys // 2, rounded_up(QUERY_ROWS, LANES))
+    e_words = aligned(words_of(most_keys, kept), rounded_up(QUERY_ROWS, LANES), kept)
     out = np.empty((QUERY_ROWS, n_panels * WIDTH), np.float32)
     block_sums = np.empty(QUERIES, np.float32)
     safe_square = safe_score * safe_score
@@ -176,10 +187,9 @@ def attention(qkv, turns, scale, n_heads, n_kv_heads, safe_score, o, sums, kept)
                 row = 0
                 for start in range(0, T, QUERIES):
                     stop = min(start + QUERIES, T)
-                    exponentials(turned, start, stop, Dh, k_rows, q_rows, q_panel, safe, e, block_sums)
-                    pack_columns(e.ravel(), 0, QUERIES, stop, QUERIES, e_pairs)
-                    n_pairs = (stop + 1) // 2
-                    by_head(e_pairs, 1, e_pairs.shape[1], stop - start, v_panels, n_pairs, out, False)
+                    exponentials(turned, start, stop, Dh, k_rows, rows, panels, safe, e, block_sums)
+                    pack_columns(e.ravel(), 0, QUERIES, stop, QUERIES, e_words)
+                    by_head(e_words, 1, e_words.shape[1], stop - start, v_panels, words_of(stop, kept), out, False)
                     sums[b, h, start:stop] = block_sums[: stop - start]
                     for t in range(start, stop):
                         scaled(out[t - start], np.float32(1) / block_sums[t - start], o[b, t, h * Dh : (h + 1) * Dh])
@@ -194,19 +204,21 @@ def attention_backward(do, o, sums, kept, qkv, turns, scale, n_heads, n_kv_heads
     """Fill the gradient of `qkv`, given that of `o` and what `attention` computed."""
     T, Dh = turns.shape
     B, width = len(sums), (n_heads + 2 * n_kv_heads) * Dh
-    group, half = n_heads // n_kv_heads, (Dh + 1) // 2
+    group, n_words, t_words = n_heads // n_kv_heads, words_of(Dh, kept), words_of(T, kept)
+    q_words = words_of(QUERIES, kept)
     n_panels = rounded_up(Dh, WIDTH) // WIDTH
     most_keys = rounded_up(T, WIDE_ROWS * NARROW_ROWS)
     q, k, do_by_sum = np.empty(T * Dh, np.float32), np.empty(T * Dh, np.float32), np.empty(T * Dh, np.float32)
-    k_rows, v_rows = aligned(most_keys, half), aligned(most_keys, half)
-    k_panels = aligned(n_panels * ((T + 1) // 2), WIDTH).reshape(n_panels, (T + 1) // 2, WIDTH)
-    rows, panel = aligned(QUERIES, half), aligned(half, QUERIES)
-    q_panels = aligned(n_panels * (QUERIES // 2), WIDTH).reshape(n_panels, QUERIES // 2, WIDTH)
-    do_panels = aligned(n_panels * (QUERIES // 2), WIDTH).reshape(n_panels, QUERIES // 2, WIDTH)
+    k_rows, v_rows = aligned(most_keys, n_words, kept), aligned(most_keys, n_words, kept)
+    k_panels = aligned(n_panels * t_words, WIDTH, kept).reshape(n_panels, t_words, WIDTH)
+    rows = aligned(WIDE_WIDTH, n_words, kept)
+    panels = aligned(QUERIES // WIDE_WIDTH * n_words, WIDE_WIDTH, kept).reshape(-1, n_words, WIDE_WIDTH)
+    q_panels = aligned(n_panels * q_words, WIDTH, kept).reshape(n_panels, q_words, WIDTH)
+    do_panels = aligned(n_panels * q_words, WIDTH, kept).reshape(n_panels, q_words, WIDTH)
     ds = np.empty((most_keys, QUERIES), np.float32)
     again = np.empty((1 if len(kept) else most_keys, QUERIES), np.float32)
-    e_rows, ds_rows = aligned(most_keys, QUERIES // 2), aligned(most_keys, QUERIES // 2)
-    ds_pairs = aligned(most_keys // 2, rounded_up(QUERY_ROWS, LANES))
+    e_rows, ds_rows = aligned(most_keys, q_words, kept), aligned(most_keys, q_words, kept)
+    ds_words = aligned(words_of(most_keys, kept), rounded_up(QUERY_ROWS, LANES), kept)
     dq = np.empty((T + QUERY_ROWS, n_panels * WIDTH), np.float32)
     dk, dv = np.empty((most_keys, n_panels * WIDTH), np.float32), np.empty((most_keys, n_panels * WIDTH), np.float32)
     block_sums = np.empty(QUERIES, np.float32)
@@ -236,27 +248,28 @@ def attention_backward(do, o, sums, kept, qkv, turns, scale, n_heads, n_kv_heads
                 row = 0
                 for start in range(0, T, QUERIES):
                     stop = min(start + QUERIES, T)
-                    n_rows, n_pairs = rounded_up(stop, NARROW_ROWS), (stop - start + 1) // 2
+                    n_rows, own_words = rounded_up(stop, NARROW_ROWS), words_of(stop - start, kept)
                     if len(kept):
                         e = kept[b, h, row : row + n_rows]
                         row += n_rows
                     else:
-                        exponentials(q, start, stop, Dh, k_rows, rows, panel, safe, again, block_sums)
+                        exponentials(q, start, stop, Dh, k_rows, rows, panels, safe, again, block_sums)
                         pack_rows(again.ravel(), 0, QUERIES, stop, QUERIES, e_rows[:n_rows])
                         e = e_rows[:n_rows]
                     pack_panels(do_by_sum, start * Dh, Dh, stop - start, Dh, do_panels)
-                    by_head(e, QUERIES // 2, 1, n_rows, do_panels, n_pairs, dv, True)
-                    pack_transposed(do_by_sum, start * Dh, Dh, stop - start, Dh, rows, panel)
-                    by_queries(v_rows, stop, panel, ds)
-                    halves = e.view(np.uint16)
+                    by_head(e, q_words, 1, n_rows, do_panels, own_words, dv, True)
+                    pack_queries(do_by_sum, start * Dh, Dh, stop - start, Dh, rows, panels)
+                    by_queries(v_rows, stop, panels, ds)
                     for key in range(stop):
-                        to_scores_(ds[key], halves[key], along[start : start + QUERIES])
+                        to_scores_(ds[key], e[key], along[start : start + QUERIES])
                     # forward was scores = k q^T, so now ...
-                    pack_columns(ds.ravel(), 0, QUERIES, stop, QUERIES, ds_pairs)
-                    by_head(ds_pairs, 1, ds_pairs.shape[1], stop - start, k_panels, (stop + 1) // 2, dq[start:], False)
+                    pack_columns(ds.ravel(), 0, QUERIES, stop, QUERIES, ds_words)
+                    by_head(
+                        ds_words, 1, ds_words.shape[1], stop - start, k_panels, words_of(stop, kept), dq[start:], False
+                    )
                     pack_rows(ds.ravel(), 0, QUERIES, stop, QUERIES, ds_rows[:n_rows])
                     pack_panels(q, start * Dh, Dh, stop - start, Dh, q_panels)
-                    by_head(ds_rows, QUERIES // 2, 1, n_rows, q_panels, n_pairs, dk, True)
+                    by_head(ds_rows, q_words, 1, n_rows, q_panels, own_words, dk, True)
                 rotate(dq.ravel(), 0, dq.shape[1], turns, -ONE, scale, dqkv, first + h * Dh, width)
             rotate(dk.ravel(), 0, dk.shape[1], turns, -ONE, ONE, dqkv, k_start, width)
             for t in range(T):

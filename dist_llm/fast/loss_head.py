@@ -1,9 +1,10 @@
-"""`model.loss_head`, compiled, with products of bfloat16 numbers."""
+"""`model.loss_head`, compiled."""
 
 import numpy as np
 
 from dist_llm.fast.compiled import compiled_sums
 from dist_llm.fast.elementwise import exp
+from dist_llm.fast.instructions import PAIRS
 from dist_llm.fast.products import product
 from dist_llm.model import loss_head
 
@@ -11,13 +12,15 @@ from dist_llm.model import loss_head
 class LossHead(loss_head.LossHead):
     """The same."""
 
+    kind = PAIRS  # of the words that are multiplied
+
     def _forward_chunk(self, rows: np.ndarray, targets: np.ndarray, logits: np.ndarray) -> float:
-        product(rows, False, self.weight.data, True, logits, False)
+        product(rows, False, self.weight.data, True, logits, False, self.kind)
         return softmax_cross_entropy_(logits, targets)
 
     def _backward_chunk(self, rows: np.ndarray, dlogits: np.ndarray, dh: np.ndarray) -> None:
-        product(dlogits, True, rows, False, self.weight.grad, True)
-        product(dlogits, False, self.weight.data, False, dh, False)
+        product(dlogits, True, rows, False, self.weight.grad, True, self.kind)
+        product(dlogits, False, self.weight.data, False, dh, False, self.kind)
 
 
 @compiled_sums

@@ -1,7 +1,7 @@
 """The precision of a run's matrix products: what was asked for, as far as every rank is able to."""
 
 from dist_llm.config import Config
-from dist_llm.fast.selection import compile_layers, layers_of, missing
+from dist_llm.fast.selection import COMPILED, compile_layers, layers_of, missing
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.hosts import first_of_host
 
@@ -18,13 +18,14 @@ def settled(config: Config, comm: Comm) -> Config:
     if wanted == "float32":
         return config
     if wanted == "auto":
-        wanted = "float32" if any(comm.allgather(missing())) else "bfloat16"
+        able = [name for name in COMPILED if not any(comm.allgather(missing(name)))]
+        wanted = able[0] if able else "float32"
     comm.on_every_rank(lambda: layers_of(wanted))
-    if wanted == "bfloat16":
+    if wanted in COMPILED:
         # A rank of each host compiles, a quarter of a minute the first time, and the others find what it has kept.
         first = first_of_host(comm)[comm.rank] == comm.rank
         for own_turn in (first, not first):
             if own_turn:
-                compile_layers()
+                compile_layers(wanted)
             comm.allgather(None)
     return config.replace({"model": {"precision": wanted}})
