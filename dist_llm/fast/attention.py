@@ -20,7 +20,7 @@ class Attention(plain.Attention):
         B, T, D = x.shape
         qkv, qkv_cache = self.qkv_proj.forward(x)
         o, sums = np.empty((B, T, D), x.dtype), np.empty((B, self.n_heads, T), x.dtype)
-        kind = self.qkv_proj.kind
+        kind = self.linear.kind
         row = words_of(QUERIES, kind)
         kept = np.empty((B, self.n_heads, kept_rows(T), row) if T <= KEPT_KEYS else (0, 0, 0, 0), kind.dtype)
         attention(qkv.ravel(), *self._rotation(T), o, sums, kept)

@@ -18,7 +18,7 @@ class Linear(linear.Linear):
         Of the words that are multiplied.
     """
 
-    kind = PAIRS
+    kind: np.ndarray = PAIRS
 
     def forward(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Map (..., in_dim) to (..., out_dim)."""

@@ -12,7 +12,7 @@ from dist_llm.model import loss_head
 class LossHead(loss_head.LossHead):
     """The same."""
 
-    kind = PAIRS  # of the words that are multiplied
+    kind: np.ndarray = PAIRS  # of the words that are multiplied
 
     def _forward_chunk(self, rows: np.ndarray, targets: np.ndarray, logits: np.ndarray) -> float:
         product(rows, False, self.weight.data, True, logits, False, self.kind)

@@ -14,7 +14,7 @@ from dist_llm.training.checkpoint_state import read_state
 from dist_llm.training.run_dir import config_of
 from tests.training.runs_on_ranks import COMMON, STEPS, assert_equal, folder, losses
 
-here_too = pytest.mark.skipif(selection.missing() is not None, reason=str(selection.missing()))
+here_too = pytest.mark.skipif(selection.missing("bfloat16") is not None, reason="no bfloat16 here")
 
 
 def wanting(wanted: str) -> Config:
@@ -24,26 +24,27 @@ def wanting(wanted: str) -> Config:
 @pytest.mark.parametrize("lacking", ["numba is not installed", "the processor has no AVX512-BF16"])
 def test_what_a_machine_cannot_is_refused_or_done_without(monkeypatch, lacking):
     for module in (precision, selection):
-        monkeypatch.setattr(module, "missing", lambda: lacking)
-    monkeypatch.setattr(precision, "compile_layers", lambda: pytest.fail("nothing is to be compiled"))
+        monkeypatch.setattr(module, "missing", lambda precision: lacking)
+    monkeypatch.setattr(precision, "compile_layers", lambda precision: pytest.fail("nothing is to be compiled"))
     with pytest.raises(UserError, match=f"precision=bfloat16: {lacking}.*--model.precision=float32"):
         precision.settled(wanting("bfloat16"), SerialComm())
     assert precision.settled(wanting("auto"), SerialComm()).model.precision == "float32"
     assert precision.settled(wanting("float32"), SerialComm()).model.precision == "float32"
 
 
-def test_auto_is_bfloat16_where_every_rank_can(monkeypatch):
-    compiled = []
-    monkeypatch.setattr(precision, "missing", lambda: None)
-    monkeypatch.setattr(precision, "layers_of", lambda wanted: compiled.append(wanted))
-    monkeypatch.setattr(precision, "compile_layers", lambda: compiled.append(True))
-    assert precision.settled(wanting("auto"), SerialComm()).model.precision == "bfloat16"
-    assert compiled == ["bfloat16", True]
+@pytest.mark.parametrize(("lacking", "best"), [([], "bfloat16"), (["bfloat16"], "float32-compiled")])
+def test_auto_is_the_fastest_that_every_rank_can(monkeypatch, lacking, best):
+    made = []
+    monkeypatch.setattr(precision, "missing", lambda precision: "too old" if precision in lacking else None)
+    monkeypatch.setattr(precision, "layers_of", lambda precision: made.append(("layers", precision)))
+    monkeypatch.setattr(precision, "compile_layers", lambda precision: made.append(("compiled", precision)))
+    assert precision.settled(wanting("auto"), SerialComm()).model.precision == best
+    assert made == [("layers", best), ("compiled", best)]
 
 
 def test_numba_is_missed(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
-    assert "pip install 'dist_llm[fast]'" in selection.missing()
+    assert "pip install 'dist_llm[fast]'" in selection.missing("float32-compiled")
     assert selection.layers_of("float32") is PLAIN
 
 
