@@ -3,16 +3,8 @@
 import numpy as np
 
 from dist_llm.fast.compiled import compiled
-from dist_llm.fast.instructions import LANES, tile_of
-from dist_llm.fast.packing import (
-    aligned,
-    numbers_in_word,
-    pack_columns,
-    pack_rows,
-    pack_transposed,
-    rounded_up,
-    words_of,
-)
+from dist_llm.fast.instructions import LANES, numbers_in_word, tile_of
+from dist_llm.fast.packing import aligned, pack_columns, pack_rows, pack_transposed, rounded_up, words_of
 from dist_llm.fast.processor import WIDE_TILE
 
 TILE_ROWS, TILE_VECTORS = WIDE_TILE
