@@ -1,13 +1,14 @@
-"""Which layers a model is built of: those that one reads, in NumPy, or the compiled ones."""
+"""Which layers and optimizers a model is trained with: those that one reads, in NumPy, or the compiled ones."""
 
 import importlib.util
 
 import numpy as np
 
-from dist_llm.config import ModelConfig
+from dist_llm.config import ModelConfig, OptimConfig
 from dist_llm.errors import UserError
 from dist_llm.model.layers import PLAIN, Layers
 from dist_llm.model.llama import Llama
+from dist_llm.optim.registry import Optimizers, make_optimizer
 
 COMPILED = ("bfloat16", "float32-compiled")  # the faster one first
 
@@ -29,6 +30,15 @@ def layers_of(precision: str) -> Layers:
     return LAYERS[precision]
 
 
+def optimizers_of(precision: str) -> Optimizers:
+    """Return the compiled optimizer for each plain one, where the layers of a precision are compiled."""
+    if precision not in COMPILED:
+        return {}
+    from dist_llm.fast.optimizers import OPTIMIZERS
+
+    return OPTIMIZERS
+
+
 def missing(precision: str) -> str | None:
     """Return what this machine lacks for compiled layers; None: nothing."""
     if importlib.util.find_spec("numba") is None:
@@ -40,9 +50,12 @@ def missing(precision: str) -> str | None:
     return None
 
 
-def compile_layers(precision: str) -> None:
-    """Compile the layers, or find them compiled by another process: a forward and a backward pass of a tiny model."""
-    config = ModelConfig(dim=8, n_layers=1, n_heads=2, ffn_dim=8, max_seq_len=8)
+def compile_for(precision: str) -> None:
+    """Compile layers and optimizers, or find them compiled by another process: a step of a tiny model."""
+    config = ModelConfig(dim=8, n_layers=1, n_heads=2, ffn_dim=16, max_seq_len=8)
     model = Llama(config, 8, layers=layers_of(precision))
     tokens = np.zeros((1, 8), np.int32)
     model.loss_backward(1.0, model.loss(tokens, tokens)[1])
+    optimizer = make_optimizer(model.params, OptimConfig(), compiled=optimizers_of(precision))
+    optimizer.prepare()
+    optimizer.step(1.0)

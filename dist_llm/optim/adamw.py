@@ -66,6 +66,7 @@ class AdamW:
         dtype = params.data.dtype
         self._m, self._v = (ShardedState(name, self._tensors, n, dtype, self.sharding) for name in ("m", "v"))
         self.m, self.v = self._m.own, self._v.own
+        self._scratch = np.empty(CHUNK, dtype)
 
     def prepare(self) -> None:
         """Do nothing: every rank updates what is its own."""
@@ -73,27 +74,30 @@ class AdamW:
     def step(self, lr: float) -> None:
         """Update the parameters by their gradients."""
         self.steps += 1
+        for chunk, own, weight_decay in self._chunks:
+            self._update(self.params.data[chunk], self.params.grad[chunk], self.m[own], self.v[own], lr, weight_decay)
+
+    def _update(
+        self, p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, lr: float, weight_decay: float
+    ) -> None:
+        """Update a chunk of parameters, and of both moments, by its gradient."""
         beta1, beta2 = self.config.beta1, self.config.beta2
         correction1, correction2 = 1 - beta1**self.steps, 1 - beta2**self.steps
-        scratch_buffer = np.empty(CHUNK, self.m.dtype)
-        for chunk, own, weight_decay in self._chunks:
-            p, g = self.params.data[chunk], self.params.grad[chunk]
-            m, v = self.m[own], self.v[own]
-            scratch = scratch_buffer[: len(p)]
-            m *= beta1
-            m += np.multiply(g, 1 - beta1, out=scratch)
-            v *= beta2
-            np.multiply(g, g, out=scratch)
-            scratch *= 1 - beta2
-            v += scratch
-            if weight_decay:
-                p *= 1 - lr * weight_decay
-            np.sqrt(v, out=scratch)
-            scratch *= 1 / math.sqrt(correction2)
-            scratch += self.config.eps
-            np.divide(m, scratch, out=scratch)
-            scratch *= lr / correction1
-            p -= scratch
+        scratch = self._scratch[: len(p)]
+        m *= beta1
+        m += np.multiply(g, 1 - beta1, out=scratch)
+        v *= beta2
+        np.multiply(g, g, out=scratch)
+        scratch *= 1 - beta2
+        v += scratch
+        if weight_decay:
+            p *= 1 - lr * weight_decay
+        np.sqrt(v, out=scratch)
+        scratch *= 1 / math.sqrt(correction2)
+        scratch += self.config.eps
+        np.divide(m, scratch, out=scratch)
+        scratch *= lr / correction1
+        p -= scratch
 
     @staticmethod
     def cost(param: Param) -> float:

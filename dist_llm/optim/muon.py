@@ -82,17 +82,28 @@ class Muon:
         """Update the parameters by their gradients, as prepared."""
         config = self.config
         lr *= config.muon_lr_factor
-        mu, beta2 = config.muon_momentum, config.muon_beta2
+        beta2 = config.muon_beta2
         for param, momentum, means, update in zip(self._own, self._momenta, self._means, self._updates, strict=True):
-            momentum *= mu
-            momentum += (1 - mu) * param.grad
+            self._accumulate(momentum, param.grad)
             n_rows, n_columns = param.shape
-            rows = update.T if n_columns > n_rows else update  # a view: to change it is to change the update
-            scale = lr * math.sqrt(max(1, n_rows / n_columns))
-            rows *= (scale * _factors(rows, means, beta2))[:, np.newaxis]
-            param.data *= 1 - lr * config.muon_weight_decay
-            param.data -= update
+            wide = n_columns > n_rows
+            factors = _factors(update.T if wide else update, means, beta2)
+            factors *= lr * math.sqrt(max(1, n_rows / n_columns))
+            self._move(
+                param.data, update, factors if wide else factors[:, np.newaxis], 1 - lr * config.muon_weight_decay
+            )
         self._updates = []
+
+    def _accumulate(self, momentum: np.ndarray, grad: np.ndarray) -> None:
+        """Take a gradient into its momentum."""
+        momentum *= self.config.muon_momentum
+        momentum += (1 - self.config.muon_momentum) * grad
+
+    def _move(self, weights: np.ndarray, update: np.ndarray, factors: np.ndarray, decay: float) -> None:
+        """Let weights decay, and subtract an update times the factors of its rows (rows, 1) or columns (columns,)."""
+        update *= factors
+        weights *= decay
+        weights -= update
 
     def _orthogonalize(self, index: int, out: np.ndarray) -> None:
         """Compute one of the updates."""

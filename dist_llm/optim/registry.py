@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -54,6 +55,8 @@ class OptimizerOfRoles(Optimizer, Protocol):
         ...
 
 
+Optimizers = Mapping[type[OptimizerOfRoles], type[OptimizerOfRoles]]  # others that do the same, such as compiled ones
+
 # The optimizer of each role, by `optim.optimizer`.
 OPTIMIZERS: dict[str, dict[str, type[OptimizerOfRoles]]] = {
     "adamw": {"embedding": AdamW, "hidden": AdamW, "gain": AdamW, "head": AdamW},
@@ -101,10 +104,15 @@ def boundaries(params: ParamStore, config: OptimConfig) -> dict[int, float] | No
     return None
 
 
-def make_optimizer(params: ParamStore, config: OptimConfig, sharding: Sharding | None = None) -> Optimizer:
-    """Return the optimizer of all parameters: a single one, or several side by side."""
+def make_optimizer(
+    params: ParamStore,
+    config: OptimConfig,
+    sharding: Sharding | None = None,
+    compiled: Optimizers = MappingProxyType({}),
+) -> Optimizer:
+    """Return the optimizer of all parameters: a single one, or several side by side; some may be compiled."""
     roles_of: dict[type[OptimizerOfRoles], list[str]] = {}
     for role, optimizer in OPTIMIZERS[config.optimizer].items():
-        roles_of.setdefault(optimizer, []).append(role)
+        roles_of.setdefault(compiled.get(optimizer, optimizer), []).append(role)
     optimizers = [optimizer(params, config, sharding, roles) for optimizer, roles in roles_of.items()]
     return optimizers[0] if len(optimizers) == 1 else Several(optimizers)

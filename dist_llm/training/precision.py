@@ -1,7 +1,7 @@
 """The precision of a run's matrix products: what was asked for, as far as every rank is able to."""
 
 from dist_llm.config import Config
-from dist_llm.fast.selection import COMPILED, compile_layers, layers_of, missing
+from dist_llm.fast.selection import COMPILED, compile_for, layers_of, missing
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.hosts import first_of_host
 
@@ -26,6 +26,6 @@ def settled(config: Config, comm: Comm) -> Config:
         first = first_of_host(comm)[comm.rank] == comm.rank
         for own_turn in (first, not first):
             if own_turn:
-                compile_layers(wanted)
+                compile_for(wanted)
             comm.allgather(None)
     return config.replace({"model": {"precision": wanted}})

@@ -14,6 +14,7 @@ import numpy as np
 from dist_llm.config import Config
 from dist_llm.data.loader import NOT_COUNTED, Loader
 from dist_llm.errors import RunError
+from dist_llm.fast.selection import optimizers_of
 from dist_llm.model.llama import Llama
 from dist_llm.optim.clip import clip_, global_norm
 from dist_llm.optim.registry import boundaries, make_optimizer
@@ -68,7 +69,7 @@ class TrainStep:
         self.model, params = self._replica.model, self._replica.model.params
         cuts = boundaries(params, config.optim)
         self.strategy = make_strategy(self.comm, params.data, params.grad, config.parallel, cuts)
-        self.optimizer = make_optimizer(params, config.optim, self.strategy)
+        self.optimizer = make_optimizer(params, config.optim, self.strategy, optimizers_of(config.model.precision))
         self.guard = StepGuard(config.train)
         self.step = 0
         self.tokens_per_step = config.train.batch_size * config.model.max_seq_len

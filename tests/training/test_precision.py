@@ -25,7 +25,7 @@ def wanting(wanted: str) -> Config:
 def test_what_a_machine_cannot_is_refused_or_done_without(monkeypatch, lacking):
     for module in (precision, selection):
         monkeypatch.setattr(module, "missing", lambda precision: lacking)
-    monkeypatch.setattr(precision, "compile_layers", lambda precision: pytest.fail("nothing is to be compiled"))
+    monkeypatch.setattr(precision, "compile_for", lambda precision: pytest.fail("nothing is to be compiled"))
     with pytest.raises(UserError, match=f"precision=bfloat16: {lacking}.*--model.precision=float32"):
         precision.settled(wanting("bfloat16"), SerialComm())
     assert precision.settled(wanting("auto"), SerialComm()).model.precision == "float32"
@@ -37,7 +37,7 @@ def test_auto_is_the_fastest_that_every_rank_can(monkeypatch, lacking, best):
     made = []
     monkeypatch.setattr(precision, "missing", lambda precision: "too old" if precision in lacking else None)
     monkeypatch.setattr(precision, "layers_of", lambda precision: made.append(("layers", precision)))
-    monkeypatch.setattr(precision, "compile_layers", lambda precision: made.append(("compiled", precision)))
+    monkeypatch.setattr(precision, "compile_for", lambda precision: made.append(("compiled", precision)))
     assert precision.settled(wanting("auto"), SerialComm()).model.precision == best
     assert made == [("layers", best), ("compiled", best)]
 
