@@ -3,6 +3,7 @@
     python -m dist_llm.benchmark --out benchmark
     python -m dist_llm.benchmark --only sgemm,numpy-1x1,torch-eager-1 --repeats 9
     python -m dist_llm.benchmark --only generation,bpe-encoding
+    python -m dist_llm.benchmark --config stories15M --only sgemm,numpy-Nx1,bf16-Nx1,torch-bf16-all --batch-size 8
 
 All contestants are started and warmed up first, and then take turns: in each round every one of them works for a
 moment, while the others sleep. A machine that is slower in the third minute than in the first is slower for all.
@@ -25,6 +26,7 @@ from dist_llm.measuring.machine import look_at_machine
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import place
 from dist_llm.parallel.program import run
+from dist_llm.settings import Settings
 
 
 def main(argv: list[str], comm: Comm) -> int:
@@ -37,7 +39,6 @@ def main(argv: list[str], comm: Comm) -> int:
     parser.add_argument("--repeats", type=count, default=5, help="rounds; each contestant once in each (default: 5)")
     parser.add_argument("--steps", type=count, default=3, help="training steps in a turn (default: 3)")
     parser.add_argument("--batch-size", type=count, default=16, help="sequences per step, all ranks (default: 16)")
-    parser.add_argument("--micro-batch-size", type=count, default=2, help="of the numpy contestants (default: 2)")
     parser.add_argument("--ranks", type=count, help="processes of those that have several (default: usable cores)")
     arguments = parser.parse_on_rank_0(argv, comm)
     if arguments is None:
@@ -53,10 +54,7 @@ def main(argv: list[str], comm: Comm) -> int:
             print(f"{c.task:{task_width}}  {c.name:{width}}  {c.what} ({c.processes} x {c.threads})")
         return 0
     chosen = choose(everyone, arguments.only)
-    train = {"batch_size": arguments.batch_size, "micro_batch_size": arguments.micro_batch_size}
-    # All contestants take the same steps: those of AdamW, which every one of them has.
-    common = {"model": {"vocab_size": 512}, "train": train, "optim": {"optimizer": "adamw"}}
-    config = settings(arguments).apply_to(Config().replace(common))
+    config = configuration(settings(arguments), arguments.batch_size)
     check(chosen, config)
     if out is not None:
         if out.exists() and not out.is_dir():
@@ -71,6 +69,20 @@ def main(argv: list[str], comm: Comm) -> int:
             write_bytes(out / "benchmark.png", picture)
         print(f"written: benchmark.json{' and benchmark.png' * (picture is not None)} in {out}")
     return 0
+
+
+def configuration(settings: Settings, batch_size: int) -> Config:
+    """Return what all contestants work on: the model that was set, and steps of AdamW, which every one of them has.
+
+    Raises
+    ------
+    UserError
+        As `Settings.apply_to`.
+    """
+    wanted = settings.changed(Config())
+    vocab_size = wanted.model.vocab_size or wanted.data.vocab_size
+    config = Config(model=wanted.model).replace({"model": {"vocab_size": vocab_size}})
+    return config.replace({"train": {"batch_size": batch_size}, "optim": {"optimizer": "adamw"}}).validated()
 
 
 if __name__ == "__main__":

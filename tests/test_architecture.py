@@ -44,6 +44,7 @@ ALLOWED = {
         "parallel",
         "data",
         "optim",
+        "fast",
         "model",
         "text",
     },

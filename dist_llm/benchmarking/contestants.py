@@ -1,7 +1,7 @@
 """Who takes part and in what: the names on the command line, and what makes each of them."""
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -9,6 +9,7 @@ from dist_llm.benchmarking import decoding, tokenizing, training_jax, training_n
 from dist_llm.benchmarking.turn import Answer, Job, Warm
 from dist_llm.config import Config
 from dist_llm.errors import UserError, did_you_mean
+from dist_llm.fast.selection import layers_of
 from dist_llm.measuring.peak import HOW, prepare_peak
 from dist_llm.parallel.registry import STRATEGIES
 
@@ -34,6 +35,13 @@ TASKS = {
 }
 
 
+# This project's ways to take a step: how their names begin, their model.precision, and what that is.
+OURS = (
+    ("numpy", "float32", "dist_llm"),
+    ("bf16", "bfloat16", "dist_llm's compiled layers, bfloat16 products"),
+)
+
+
 @dataclass(frozen=True)
 class Contestant:
     """One way to do a task, or `sgemm`, the measure of the machine."""
@@ -46,6 +54,7 @@ class Contestant:
     make: Callable[[Job], Warm]  # prepares and warms up what works in each process
     package: str = "dist_llm"  # what it needs to be installed
     by_mpirun: bool = False  # whether the processes are ranks of an MPI job
+    precision: str = "float32"  # of matrix products, as model.precision has it
 
     def why_not(self, config: Config) -> str | None:
         """Return why it cannot take part here; None if it can."""
@@ -53,35 +62,28 @@ class Contestant:
             return f"{self.package} is not installed (pip install 'dist_llm[bench]')"
         if self.package in ("torch", "jax") and config.model.dropout:
             return "the baselines' model has no dropout: compare without --model.dropout"
+        if self.package == "dist_llm":
+            try:
+                layers_of(self.precision)
+            except UserError as error:
+                return str(error)
         return None
 
 
 def contestants(cores: int, ranks: int) -> list[Contestant]:
     """Return all contestants, in the order of their turns: on so many cores, and those of several ranks on so many."""
     ours, torch = training_numpy.make, training_torch.make
-    everyone = [
-        Contestant("sgemm", "peak", 1, cores, "peak of float32 matrix products in NumPy, one core and all", _sgemm),
-        Contestant("numpy-1x1", "step", 1, 1, "dist_llm: one process, one BLAS thread", ours),
-        Contestant("numpy-1xALL", "step", 1, cores, "dist_llm: one process, BLAS threads on all cores", ours),
-        Contestant("numpy-Nx1", "step", ranks, 1, "dist_llm: ranks, one BLAS thread each", ours, by_mpirun=True),
-    ]
-    for name, processes, threads, what, variant in (
-        ("torch-eager-1", 1, 1, "PyTorch, one thread", "eager"),
-        ("torch-eager-all", 1, cores, "PyTorch, threads on all cores", "eager"),
-        ("torch-compile-all", 1, cores, "PyTorch with torch.compile, all cores", "compile"),
-        ("torch-ddp-gloo", ranks, 1, "PyTorch's DistributedDataParallel over gloo", "ddp"),
-        ("torch-bf16-all", 1, cores, "PyTorch, autocast to bfloat16, all cores", "bf16"),
-    ):
-        everyone.append(Contestant(name, "step", processes, threads, what, partial(torch, variant=variant), "torch"))
+    peak = Contestant("sgemm", "peak", 1, cores, "peak of float32 matrix products in NumPy, one core and all", _sgemm)
+    everyone = [peak, *_our_steps(cores, ranks), *_torch_steps(cores, ranks)]
     compiled = "JAX, the whole step compiled, all cores"
     everyone.append(Contestant("jax-jit-all", "step", 1, cores, compiled, training_jax.make, "jax"))
     for name, entry in STRATEGIES.items():
         for dtype in dict.fromkeys((entry.reduce_dtypes[0], entry.reduce_dtypes[-1])):  # float32, and the fewest bits
             suffix = "" if dtype == "float32" else f"-{dtype}"
-            make = partial(ours, strategy=name, reduce_dtype=dtype)
+            make = partial(ours, changes={"parallel": {"strategy": name, "reduce_dtype": dtype}})
             what = f"dist_llm: {entry.summary}{f', in {dtype}' if suffix else ''}"
             everyone.append(Contestant(f"strategy-{name}{suffix}", "strategy", ranks, 1, what, make, by_mpirun=True))
-    one, long = "dist_llm, one BLAS thread", partial(_long, make=partial(torch, variant="eager"))
+    one, long = "dist_llm, one BLAS thread", partial(_long, make=torch)
     everyone += [
         Contestant("long-numpy", "long", 1, 1, one, partial(_long, make=ours)),
         Contestant("long-torch", "long", 1, 1, "PyTorch, one thread", long, "torch"),
@@ -96,6 +98,45 @@ def contestants(cores: int, ranks: int) -> list[Contestant]:
         everyone.append(Contestant(f"{task}-numpy", task, 1, 1, "dist_llm, in Python", python))
         everyone.append(Contestant(f"{task}-hf", task, 1, 1, "Hugging Face tokenizers, in Rust", rust, "tokenizers"))
     return everyone
+
+
+def _our_steps(cores: int, ranks: int) -> Iterator[Contestant]:
+    for prefix, precision, what in OURS:
+        make = partial(training_numpy.make, changes={"model": {"precision": precision}}, choose=True)
+        for suffix, processes, threads, how in (
+            ("1x1", 1, 1, "one process, one thread"),
+            ("1xALL", 1, cores, "one process, threads on all cores"),
+            ("Nx1", ranks, 1, "ranks, one thread each"),
+        ):
+            c = Contestant(
+                f"{prefix}-{suffix}", "step", processes, threads, f"{what}: {how}", make, precision=precision
+            )
+            yield replace(c, by_mpirun=suffix == "Nx1")
+
+
+def _torch_steps(cores: int, ranks: int) -> Iterator[Contestant]:
+    for bf16, eager, prefix, what in (
+        (False, "eager-", "", "PyTorch"),
+        (True, "bf16-", "bf16-", "PyTorch, autocast to bfloat16"),
+    ):
+        make = partial(training_torch.make, bf16=bf16)
+        compile_ = partial(make, compiled=True)
+        for name, processes, threads, how, way in (
+            (f"{eager}1", 1, 1, "one thread", make),
+            (f"{prefix}compile-1", 1, 1, "torch.compile, one thread", compile_),
+            (f"{eager}all", 1, cores, "threads on all cores", make),
+            (f"{prefix}compile-all", 1, cores, "torch.compile, threads on all cores", compile_),
+            (f"{prefix}ddp-gloo", ranks, 1, "DistributedDataParallel over gloo", partial(make, ddp=True)),
+            (
+                f"{prefix}ddp-compile",
+                ranks,
+                1,
+                "DistributedDataParallel over gloo, torch.compile",
+                partial(compile_, ddp=True),
+            ),
+        ):
+            c = Contestant(f"torch-{name}", "step", processes, threads, f"{what}, {how}", way, "torch")
+            yield replace(c, precision="bfloat16" if bf16 else "float32")
 
 
 def choose(everyone: Sequence[Contestant], only: str | None) -> list[Contestant]:

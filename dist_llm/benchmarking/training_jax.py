@@ -13,7 +13,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dist_llm.benchmarking.training_torch import MICRO_BATCH_SIZE
-from dist_llm.benchmarking.turn import WARM_UP_STEPS, Job, Warm, batches, fastest, initial_model, timed
+from dist_llm.benchmarking.turn import (
+    WARM_UP_STEPS,
+    Job,
+    Warm,
+    batches,
+    fastest,
+    forget_memory,
+    initial_model,
+    timed,
+    tries,
+)
 from dist_llm.config import Config
 from dist_llm.parallel.allocator import keep_freed_memory
 
@@ -39,10 +49,12 @@ def make(job: Job) -> Warm:
 
     config, rows = job.config, job.config.train.batch_size
     micro_batch_size = rows if rows % MICRO_BATCH_SIZE else MICRO_BATCH_SIZE
-    first = [_Baseline(config, Way(1, micro_batch_size, ynnpack)) for ynnpack in _ynnpack_or_not()]
-    baseline = fastest(first, _Baseline.step)
+    ways = [Way(1, micro_batch_size, ynnpack) for ynnpack in _ynnpack_or_not()]
+    baseline = fastest([_Baseline(config, way) for way in ways], _Baseline.step, tries(config))
     others = {Way(1, rows, baseline.way.ynnpack), Way(math.gcd(rows, jax.device_count()), 1, baseline.way.ynnpack)}
-    baseline = fastest([baseline, *(_Baseline(config, way) for way in others - {baseline.way})], _Baseline.step)
+    ways = [*(others - {baseline.way})]
+    baseline = fastest([baseline, *(_Baseline(config, way) for way in ways)], _Baseline.step, tries(config))
+    forget_memory()
     timed(baseline.step, WARM_UP_STEPS)
     way = baseline.way
     how = "whole batch" if way.micro_batch_size == rows else f"micro-batches of {way.micro_batch_size}"

@@ -1,37 +1,74 @@
-"""The training step of this project: the very `TrainStep` that trains, on tokens drawn at random."""
+"""The training step of this project: the very `TrainStep` that trains, on tokens drawn at random.
 
+As the baselines get what is best for them, ours may choose among micro-batches of one, two and four sequences.
+"""
+
+from collections.abc import Mapping
 from dataclasses import replace
 
-from dist_llm.benchmarking.turn import WARM_UP_STEPS, Answer, Job, Warm, batches, timed
+from dist_llm.benchmarking.turn import (
+    WARM_UP_STEPS,
+    Answer,
+    Job,
+    Warm,
+    batches,
+    fastest,
+    forget_memory,
+    timed,
+    tries,
+)
 from dist_llm.measuring.phases import Phases
 from dist_llm.measuring.tables import count
 from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.parallel.placement import place
 from dist_llm.partition import shard
+from dist_llm.training.precision import settled
 from dist_llm.training.step import TrainStep
 from dist_llm.training.step_result import StepResult
 
+MICRO_BATCH_SIZES = (1, 2, 4)
 
-def make(job: Job, **parallel: str) -> Warm:
-    """Build model, optimizer and strategy, and warm them up; `parallel` changes the configuration's section."""
-    comm, config = job.comm, job.config.replace({"parallel": parallel})
+
+def make(job: Job, changes: Mapping[str, Mapping[str, str]] | None = None, choose: bool = False) -> Warm:
+    """Build model, optimizer and strategy, and warm them up.
+
+    Parameters
+    ----------
+    job : Job
+    changes : mapping, optional
+        Of the configuration: ``changes[section][key]``.
+    choose : bool
+        Whether to take the fastest micro-batches rather than those of the configuration.
+    """
+    comm = job.comm
+    config = settled(job.config.replace(changes or {}), comm)
     keep_freed_memory()
     placement = place(comm, job.threads)
     phases = Phases()
     step = TrainStep(config, batches(config), comm, observer=phases)
     rows = shard(config.train.batch_size, comm.rank, comm.size)
-    tokens = (rows.stop - rows.start) * config.model.max_seq_len
+    n_rows = rows.stop - rows.start
+
+    def step_by(micro_batch_size: int) -> None:
+        step.config = config.replace({"train": {"micro_batch_size": micro_batch_size}})
+        step()
 
     def turn() -> Answer:
         phases.seconds.clear()
         results: list[StepResult] = []
-        answer = timed(lambda: results.append(step()), job.steps, tokens)
+        answer = timed(lambda: results.append(step()), job.steps, n_rows * config.model.max_seq_len)
         answer = replace(answer, phases=phases.of(answer.seconds))
         if comm.size == 1:
             return answer
         exposed_s, sent = (sum(getattr(r, name) for r in results) for name in ("comm_exposed_s", "comm_bytes"))
         return replace(answer, exposed_s=exposed_s, bytes_sent=sent)
 
+    if choose:
+        most = shard(config.train.batch_size, 0, comm.size).stop  # rank 0 has as many rows as any other
+        sizes = [size for size in MICRO_BATCH_SIZES if size <= most]
+        step_by(comm.allgather(fastest(sizes, step_by, tries(config)))[0])
+        forget_memory()
     timed(step, WARM_UP_STEPS)
     threads = count(placement.threads, "BLAS thread") + " each" * (comm.size > 1)
-    return f"micro-batches of {config.train.micro_batch_size}, {placement.blas}, {threads}", turn
+    size = min(n_rows, step.config.train.micro_batch_size)
+    return f"micro-batches of {size}, {placement.blas}, {threads}", turn

@@ -1,8 +1,11 @@
 """The same training step in PyTorch, by the independent model that the tests hold ours to.
 
-The baseline gets what is best for it: fused AdamW or not, the whole batch at once or micro-batches of four, whichever
-is faster here; rotary tables made once; and the allocator's setting that serves us. The rest is as with us: the
-batches, the clipping, AdamW with decay on the matrices only.
+The baseline gets what is best for it: fused AdamW or not, the whole batch at once or micro-batches of four (half of it,
+where that is fewer), whichever is faster here; rotary tables made once; and the allocator's setting that serves us. The
+rest is as with us: the batches, the clipping, AdamW with decay on the matrices only.
+
+In bfloat16 it runs by autocast. (Float32 products that may round to bfloat16, `set_float32_matmul_precision`, are
+slower than those that do not, compiled or not.)
 """
 
 import os
@@ -11,15 +14,15 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 from typing import Any
 
-from dist_llm.benchmarking.turn import WARM_UP_STEPS, Job, Warm, batches, fastest, timed
+from dist_llm.benchmarking.turn import WARM_UP_STEPS, Job, Warm, batches, fastest, forget_memory, timed, tries
 from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.partition import shard
 
 MICRO_BATCH_SIZE = 4
 
 
-def make(job: Job, variant: str) -> Warm:
-    """Build and warm up the baseline: ``eager``, ``compile``, ``bf16`` or ``ddp``."""
+def make(job: Job, bf16: bool = False, compiled: bool = False, ddp: bool = False) -> Warm:
+    """Build and warm up the baseline: in bfloat16 or not, by `torch.compile` or not, data-parallel or not."""
     # Compilation in this process: a pool of compilers would stay, and wait for more work.
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
     import torch
@@ -27,8 +30,9 @@ def make(job: Job, variant: str) -> Warm:
     keep_freed_memory()
     torch.set_num_threads(job.threads)
     torch.manual_seed(job.config.train.seed)
-    baseline = _Baseline(job, variant)
+    baseline = _Baseline(job, bf16, compiled, ddp)
     how = baseline.choose()
+    forget_memory()
     timed(baseline.step, WARM_UP_STEPS)
     tokens = baseline.rows * job.config.model.max_seq_len
     return f"{how}, torch {torch.__version__}", lambda: timed(baseline.step, job.steps, tokens)
@@ -37,7 +41,7 @@ def make(job: Job, variant: str) -> Warm:
 class _Baseline:
     """Model, optimizer and batches of one process, with `rows` sequences in a step."""
 
-    def __init__(self, job: Job, variant: str) -> None:
+    def __init__(self, job: Job, bf16: bool, compiled: bool, ddp: bool) -> None:
         import torch
 
         from dist_llm.baselines.torch_llama import RotaryTables, TorchLlama, torch_adamw
@@ -49,7 +53,7 @@ class _Baseline:
         self._micro_batch_size = self.rows
         drawn = (batches(config).batch(step, job.rank, job.processes) for step in count())
         self._batches = ((torch.from_numpy(array).long() for array in batch) for batch in drawn)
-        self._bf16 = variant == "bf16"
+        self._bf16 = bf16
 
         model = TorchLlama(config.model, config.vocab_size, RotaryTables(config.model))
         with torch.no_grad():
@@ -69,9 +73,9 @@ class _Baseline:
 
         self._loss: Any = Loss()
         self._no_sync: Callable[[], AbstractContextManager[None]] = nullcontext
-        if variant == "compile":
+        if compiled:
             self._loss = torch.compile(self._loss, dynamic=False)
-        elif variant == "ddp":
+        if ddp:
             torch.distributed.init_process_group(
                 "gloo", init_method=f"file://{job.rendezvous}", rank=job.rank, world_size=job.processes
             )
@@ -103,7 +107,8 @@ class _Baseline:
         self._gradients()
         fused = self._agree(fastest((False, True), self._update))
         self._update(fused)
-        self._micro_batch_size = self._agree(fastest((self.rows, min(MICRO_BATCH_SIZE, self.rows)), self.step))
+        sizes = dict.fromkeys((self.rows, min(MICRO_BATCH_SIZE, max(1, self.rows // 2))))
+        self._micro_batch_size = self._agree(fastest([*sizes], self.step, tries(self._config)))
         size = f"micro-batches of {self._micro_batch_size}"
         return (
             f"{'whole batch' if self._micro_batch_size == self.rows else size}, {'fused' if fused else 'plain'} AdamW"

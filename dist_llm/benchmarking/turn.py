@@ -1,20 +1,26 @@
 """What a process of a contestant is given to do, and what it answers at each of its turns."""
 
+import contextlib
+import ctypes
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from dist_llm.config import Config
 from dist_llm.data.loader import Loader, TokensInMemory
+from dist_llm.measuring.flops import flops_per_token
 from dist_llm.measuring.peak import Peak
 from dist_llm.model.llama import Llama
 from dist_llm.parallel.comm import Comm, SerialComm
 from dist_llm.seeding import generator
 
 WARM_UP_STEPS = 2
+LONG_STEP_FLOPS = 1e12  # ten seconds of a core
 
 Way = TypeVar("Way")
 
@@ -58,14 +64,34 @@ def timed(act: Callable[[], object], times: int, amount: int = 0) -> Answer:
     return Answer(time.perf_counter() - start, amount * times, times)
 
 
+def tries(config: Config) -> int:
+    """Return how often each way to take a step is tried: the same in all processes, which take it together."""
+    tokens = config.train.batch_size * config.model.max_seq_len
+    return 1 if tokens * flops_per_token(config.model, config.vocab_size) > LONG_STEP_FLOPS else 3
+
+
 def fastest(ways: Sequence[Way], act: Callable[[Way], object], tries: int = 3) -> Way:
     """Let several ways to do something take turns, and return the one with the fastest turn."""
+    if len(ways) == 1:
+        return ways[0]
     seconds: list[list[float]] = [[] for _ in ways]
     for _ in range(1 + tries):
         for way, record in zip(ways, seconds, strict=True):
             record.append(timed(lambda way=way: act(way), 1).seconds)  # type: ignore[misc]
     # The first time, something may be compiled.
     return ways[min(range(len(ways)), key=lambda i: min(seconds[i][1:]))]
+
+
+def forget_memory() -> None:
+    """Give back what is free, and begin anew to look for the peak: the ways that were tried and not chosen don't count.
+
+    Where the system knows no such thing (glibc and Linux do), they do.
+    """
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def batches(config: Config) -> Loader:

@@ -4,10 +4,15 @@ import importlib.util
 import json
 import signal
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
 
+from dist_llm.benchmark import configuration
+from dist_llm.config import Config
+from dist_llm.fast.selection import missing
+from dist_llm.settings import Settings
 from tests.conftest import processes_of
 
 TINY = ["--model.dim=16", "--model.n_layers=1", "--model.n_heads=2", "--model.ffn_dim=24", "--model.max_seq_len=8"]
@@ -41,7 +46,7 @@ def test_contestants_take_turns_and_are_gone_afterwards(run, tmp_path):
         assert min(c["phases"].values()) > 0
         assert sum(c["phases"].values()) == pytest.approx(1, abs=0.2)  # medians of parts need not add up exactly
     assert report["left_out"] == {}
-    for text in ("round 2 of 2", "where the time goes", "numpy-Nx1: micro-batches of 2", "FLOPs per token"):
+    for text in ("round 2 of 2", "where the time goes", "numpy-Nx1: micro-batches of ", "FLOPs per token"):
         assert text in result.stdout
     has_matplotlib = importlib.util.find_spec("matplotlib") is not None
     assert (tmp_path / "results" / "benchmark.png").exists() == has_matplotlib
@@ -110,7 +115,7 @@ def test_list(run):
     result = run(0, "-m", "dist_llm.benchmark", "--list", "--ranks=3")
     assert result.returncode == 0
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    assert "step numpy-Nx1 dist_llm: ranks, one BLAS thread each (3 x 1)" in lines
+    assert "step numpy-Nx1 dist_llm: ranks, one thread each (3 x 1)" in lines
 
 
 @pytest.mark.mpirun
@@ -118,11 +123,40 @@ def test_baselines(run):
     pytest.importorskip("torch")
     result = run(
         0, "-m", "dist_llm.benchmark", *TINY, "--repeats=1", "--steps=1", "--batch-size=5", "--ranks=2",
-        "--only=torch-eager-1,torch-ddp-gloo,torch-bf16-all,generation-torch", PYTHONWARNINGS="default",
+        "--only=torch-eager-1,torch-ddp-gloo,torch-bf16-ddp-gloo,generation-torch", PYTHONWARNINGS="default",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "left out" not in result.stdout
-    assert "torch-ddp-gloo: " in result.stdout
+    assert "torch-bf16-ddp-gloo: " in result.stdout
+
+
+@pytest.mark.mpirun
+def test_compiled_layers(run, tmp_path):
+    result = run(
+        0, "-m", "dist_llm.benchmark", *TINY, "--repeats=1", "--steps=1", "--batch-size=5", "--ranks=2",
+        "--only=numpy-Nx1,bf16-Nx1", "--out=results",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert ("left out: bf16-Nx1: " in result.stdout) == (missing() is not None)
+    report = json.loads((tmp_path / "results" / "benchmark.json").read_text())
+    names = ["numpy-Nx1", *["bf16-Nx1"] * (missing() is None)]
+    assert [c["name"] for c in report["contestants"]] == names
+
+
+@pytest.mark.parametrize(
+    ("files", "dim", "vocab_size"),
+    [
+        ((), 192, 512),
+        (("stories15M",), 288, 32_000),
+        (("quickstart",), 160, 2048),
+        (("stories15M", "quickstart"), 160, 32_000),
+    ],
+)
+def test_of_a_configuration_only_the_model_counts(files, dim, vocab_size):
+    config = configuration(Settings(files, {"model": {"n_layers": 2}}), batch_size=3)
+    assert (config.model.dim, config.model.n_layers, config.vocab_size) == (dim, 2, vocab_size)
+    assert config.train == replace(Config().train, batch_size=3)
+    assert config.optim == replace(Config().optim, optimizer="adamw")
 
 
 def test_generation_and_tokenizers(run):
