@@ -17,6 +17,9 @@ from dist_llm.measuring.tables import Row, Section
 # Below this share of (cores x one core's peak), other programs are probably using some of the cores.
 BUSY = 0.75
 PEAKS = ("one_core", "all_cores")
+# Which of our training steps are set beside which of others: the precision of the products of each.
+COMPARED = (("float32", "float32"), ("bfloat16", "bfloat16"), ("bfloat16", "float32"))
+FASTER = "bfloat16 products run at up to twice the float32 peak, so MFU, which counts by float32, may exceed 100 %"
 
 Round = Mapping[str, Sequence[Answer]]  # of each contestant by name, the answers of its processes
 
@@ -36,6 +39,7 @@ class Result:
     name: str
     task: str
     package: str
+    precision: str  # float32 or bfloat16: of matrix products
     processes: int
     threads: int
     setup: str  # how it works
@@ -47,6 +51,18 @@ class Result:
     communication: Communication | None
     phases: dict[str, float] | None  # shares of a step: the median over rounds of the mean over processes
     peak_memory_bytes: list[int]  # of each process
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Our fastest training step, with products of a precision, beside the fastest of another package."""
+
+    cores: int  # that both use
+    ours: str
+    precision: str
+    theirs: str
+    their_precision: str
+    ratio: Spread  # of the speeds of the two
 
 
 @dataclass(frozen=True)
@@ -62,6 +78,7 @@ class Report:
     steps: int
     sgemm_gflops: dict[str, Spread] | None  # the peak of "one_core" and of "all_cores", if it was measured
     contestants: list[Result]
+    comparisons: list[Comparison]
     left_out: dict[str, str]  # who took no part, and why
     flops_formula: str = FORMULA
 
@@ -83,8 +100,8 @@ def summarize(
         memory = zip(*([answer.peak_memory_bytes for answer in each] for each in answers), strict=True)
         results.append(
             Result(
-                c.name, c.task, c.package, c.processes, c.threads, setup, TASKS[c.task].unit, Spread.of(own), reference,
-                Spread.of(a / b for a, b in zip(own, speeds[reference], strict=True)) if reference else None,
+                c.name, c.task, c.package, c.precision.removesuffix("-compiled"), c.processes, c.threads, setup,
+                TASKS[c.task].unit, Spread.of(own), reference, _ratio(own, speeds[reference]) if reference else None,
                 mfu(own, flops, Peak.best(peaks), _cores_used(c, cores)) if flops and peaks else None,
                 _communication(answers), _phases(answers), [max(of_process) for of_process in memory],
             )
@@ -92,7 +109,28 @@ def summarize(
     return results, {name: Spread.of(getattr(peak, name) for peak in peaks) for name in PEAKS} if peaks else None
 
 
-def _cores_used(contestant: Contestant, cores: int) -> int:
+def compare(results: Sequence[Result], cores: int) -> list[Comparison]:
+    """Return how many times as fast as the others' fastest training steps ours are."""
+    steps = [r for r in results if r.task == "step"]
+    found = []
+    for used in sorted({_cores_used(r, cores) for r in steps}):
+        fastest: dict[tuple[str, str], Result] = {}
+        for r in sorted((r for r in steps if _cores_used(r, cores) == used), key=lambda r: r.speed.median):
+            fastest[r.package, r.precision] = r
+        for package in sorted({r.package for r in steps} - {"dist_llm"}, reverse=True):
+            for precision, theirs in COMPARED:
+                a, b = fastest.get(("dist_llm", precision)), fastest.get((package, theirs))
+                if a and b:
+                    ratio = _ratio(a.speed.rounds, b.speed.rounds)
+                    found.append(Comparison(used, a.name, precision, b.name, theirs, ratio))
+    return found
+
+
+def _ratio(speeds: Sequence[float], others: Sequence[float]) -> Spread:
+    return Spread.of(a / b for a, b in zip(speeds, others, strict=True))
+
+
+def _cores_used(contestant: Contestant | Result, cores: int) -> int:
     return min(cores, contestant.processes * contestant.threads)
 
 
@@ -132,6 +170,12 @@ def _sections(report: Report) -> Iterator[Section]:
             head = ("", "processes", "threads", "median", "(min..max)", "ratio", "to", "MFU", "peak memory")
             yield Section(f"{task.title}, {task.unit}", [head, *map(_row, chosen)], left=(0, 6))
     rows: list[Row]
+    if report.comparisons:
+        rows = [("", "cores", "ours", "theirs", "ratio", "(min..max)")]
+        for r in report.comparisons:
+            names = (f"{r.precision} / {r.their_precision}", str(r.cores), r.ours, r.theirs)
+            rows.append((*names, *r.ratio.cells(2)))
+        yield Section("training step, our fastest / the fastest of others", rows, left=(0, 2, 3))
     if clocked := [(c.name, c.phases) for c in report.contestants if c.phases]:
         rows = [("", *clocked[0][1], "outside the model")]
         for name, phases in clocked:
@@ -160,6 +204,8 @@ def _words(report: Report) -> Iterator[str]:
         figures = [f"{peak.middle(0)} ({peak.range(0)})" for peak in (one, every)]
         yield f"sgemm peak, GFLOP/s: {figures[0]} on one core, {figures[1]} on all {cores}"
         yield f"MFU = {MFU}"
+        if any(c.mfu and c.precision == "bfloat16" for c in report.contestants):
+            yield f"({FASTER})"
         share = every.median / (cores * one.median)
         if share < BUSY:
             yield f"(together the cores reach {100 * share:.0f} % of what each does alone: others are at work here)"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dist_llm.benchmarking.contestants import Contestant, long_context
-from dist_llm.benchmarking.results import Report, Round, summarize
+from dist_llm.benchmarking.results import Report, Round, compare, summarize
 from dist_llm.benchmarking.team import Team
 from dist_llm.config import Config
 from dist_llm.errors import RunError, UserError
@@ -59,9 +59,12 @@ def benchmark(chosen: Sequence[Contestant], config: Config, repeats: int, steps:
     train, vocab_size = config.train, config.vocab_size
     models = {"step": config.model, "long": long_context(config).model}
     flops = {task: flops_per_token(model, vocab_size) for task, model in models.items()}
-    results, peaks = summarize([(t.contestant, t.setup) for t in teams], rounds, machine.local_cores, flops)
-    parameters = count_parameters(config.model, vocab_size)
-    return Report(machine, config.model, parameters, flops, train.batch_size, repeats, steps, peaks, results, left_out)
+    cores, parameters = machine.local_cores, count_parameters(config.model, vocab_size)
+    results, peaks = summarize([(t.contestant, t.setup) for t in teams], rounds, cores, flops)
+    return Report(
+        machine, config.model, parameters, flops, train.batch_size, repeats, steps, peaks, results,
+        compare(results, cores), left_out,
+    )  # fmt: skip
 
 
 def _round(teams: Sequence[Team], title: str) -> Round:

@@ -4,7 +4,7 @@ import pytest
 
 from dist_llm.benchmarking.bar_chart import draw
 from dist_llm.benchmarking.contestants import choose, contestants
-from dist_llm.benchmarking.results import Report, summarize, text
+from dist_llm.benchmarking.results import FASTER, Report, compare, summarize, text
 from dist_llm.benchmarking.turn import Answer
 from dist_llm.config import ModelConfig
 from dist_llm.errors import UserError
@@ -54,7 +54,20 @@ def report() -> Report:
     results, peaks = summarize(members, ROUNDS, cores=2, flops_per_token=FLOPS)
     left_out = {"torch-ddp-gloo": "no gloo", "torch-bf16-all": "no gloo"}
     machine = replace(MACHINE, local_cores=2)
-    return Report(machine, ModelConfig(), 1234, FLOPS, 16, 3, 1, peaks, results, left_out, flops_formula="FORMULA")
+    return Report(
+        machine,
+        ModelConfig(),
+        1234,
+        FLOPS,
+        16,
+        3,
+        1,
+        peaks,
+        results,
+        compare(results, 2),
+        left_out,
+        flops_formula="FORMULA",
+    )
 
 
 def test_spread():
@@ -107,6 +120,54 @@ def test_without_sgemm_there_is_no_utilisation_and_without_numpy_no_ratio():
     rounds = [{"torch-eager-all": each["torch-eager-all"]} for each in ROUNDS]
     (peer,), peaks = summarize([(EVERYONE["torch-eager-all"], "")], rounds, cores=2, flops_per_token={"step": 1})
     assert (peaks, peer.mfu, peer.ratio) == (None, None, None)
+
+
+def compared(seconds: dict[str, tuple[float, ...]]) -> Report:
+    """A report of contestants by the seconds of their turns, on two cores whose peak is 100 GFLOP/s each."""
+    peak = {"sgemm": [Answer(peak=Peak(100.0, 200.0, 2))]}
+    rounds = [
+        peak | {name: answers(s) for name, s in zip(seconds, turn, strict=True)}
+        for turn in zip(*seconds.values(), strict=True)
+    ]
+    members = [(EVERYONE[name], "") for name in rounds[0]]
+    results, peaks = summarize(members, rounds, 2, {"step": 50_000_000})
+    comparisons, machine = compare(results, 2), replace(MACHINE, local_cores=2)
+    return Report(machine, ModelConfig(), 1234, FLOPS, 16, 2, 1, peaks, results, comparisons, {})
+
+
+def test_our_fastest_beside_the_fastest_of_others_in_both_precisions():
+    report = compared(
+        {
+            "numpy-1x1": (2.0, 4.0, 2.0),
+            "bf16-1x1": (1.0, 2.0, 1.0),
+            "torch-eager-1": (3.0, 6.0, 2.5),
+            "torch-compile-1": (2.5, 5.0, 3.0),  # the faster one: by the median, though not in the third round
+            "torch-bf16-1": (2.0, 4.0, 2.0),
+            "jax-jit-all": (1.0, 1.0, 1.0),  # on two cores, where there is none of ours
+        }
+    )
+    names = [(c.cores, c.ours, c.precision, c.theirs, c.their_precision) for c in report.comparisons]
+    assert names == [
+        (1, "numpy-1x1", "float32", "torch-compile-1", "float32"),
+        (1, "bf16-1x1", "bfloat16", "torch-bf16-1", "bfloat16"),
+        (1, "bf16-1x1", "bfloat16", "torch-compile-1", "float32"),
+    ]
+    assert [c.ratio.rounds for c in report.comparisons] == [[1.25, 1.25, 1.5], [2, 2, 2], [2.5, 2.5, 3]]
+    words = [" ".join(line.split()) for line in text(report).splitlines()]
+    assert "bfloat16 / float32 1 bf16-1x1 torch-compile-1 2.50 (2.50..3.00)" in words
+
+
+def test_use_of_more_than_the_peak_is_explained():
+    report = compared({"numpy-1x1": (6.0,), "bf16-1x1": (4.0,)})
+    assert [c.mfu.median for c in report.contestants] == pytest.approx([50e6 * 10_000 / s / 100e9 for s in (6.0, 4.0)])
+    assert f"({FASTER})" in text(report).splitlines()
+    assert FASTER not in text(compared({"numpy-1x1": (6.0,)}))
+
+
+def test_compiled_float32_is_float32():
+    compiled = replace(EVERYONE["numpy-1x1"], precision="float32-compiled")
+    (result,), _ = summarize([(compiled, "")], [{"numpy-1x1": answers(1.0)}], 2, {})
+    assert result.precision == "float32"
 
 
 def test_communication_is_the_mean_over_ranks_and_rounds():
