@@ -42,6 +42,7 @@ def test_contestants_take_turns_and_are_gone_afterwards(run, tmp_path):
         assert (c["task"], c["unit"]) == ("step", "tokens/s")
         assert len(c["speed"]["rounds"]) == 2
         assert len(c["peak_memory_bytes"]) == c["processes"]
+        assert min(c["peak_memory_bytes"]) > 20e6
         assert c["mfu"]["median"] > 0
         assert min(c["phases"].values()) > 0
         assert sum(c["phases"].values()) == pytest.approx(1, abs=0.2)  # medians of parts need not add up exactly
