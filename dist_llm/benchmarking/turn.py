@@ -20,7 +20,7 @@ from dist_llm.parallel.comm import Comm, SerialComm
 from dist_llm.seeding import generator
 
 WARM_UP_STEPS = 2
-LONG_STEP_FLOPS = 1e12  # ten seconds of a core
+LONG_STEP_FLOPS = 1e11  # a second of a core
 
 Way = TypeVar("Way")
 
