@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from dist_llm.benchmark import configuration
+from dist_llm.benchmarking.contestants import contestants
 from dist_llm.config import Config
-from dist_llm.fast.selection import missing
 from dist_llm.settings import Settings
 from tests.conftest import processes_of
 
@@ -138,9 +138,10 @@ def test_compiled_layers(run, tmp_path):
         "--only=numpy-Nx1,bf16-Nx1", "--out=results",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    assert ("left out: bf16-Nx1: " in result.stdout) == (missing() is not None)
+    why_not = next(c for c in contestants(2, 2) if c.name == "bf16-Nx1").why_not(Config())
+    assert ("left out: bf16-Nx1: " in result.stdout) == (why_not is not None)
     report = json.loads((tmp_path / "results" / "benchmark.json").read_text())
-    names = ["numpy-Nx1", *["bf16-Nx1"] * (missing() is None)]
+    names = ["numpy-Nx1", *["bf16-Nx1"] * (why_not is None)]
     assert [c["name"] for c in report["contestants"]] == names
 
 

@@ -24,7 +24,7 @@ def test_pytorch_has_its_ways_in_both_precisions(name, way):
 
 
 def test_a_precision_that_the_machine_lacks_is_left_out(monkeypatch):
-    monkeypatch.setattr("dist_llm.fast.selection.missing", lambda: "the processor has no AVX512-BF16")
+    monkeypatch.setattr("dist_llm.fast.selection.missing", lambda *_: "the processor has no AVX512-BF16")
     assert "the processor has no AVX512-BF16" in EVERYONE["bf16-1x1"].why_not(Config())
     assert EVERYONE["numpy-1x1"].why_not(Config()) is None
     assert EVERYONE["strategy-blocking"].why_not(Config()) is None
