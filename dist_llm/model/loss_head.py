@@ -1,7 +1,7 @@
 """Output projection, softmax and cross-entropy in one, a chunk of rows at a time.
 
-The (N, V) logits are by far the largest activation of a small model with a large vocabulary (256 tokens x 32k words
-are 32 MB). Only a chunk of them exists at any time: the forward pass turns a chunk into its own gradient in place,
+The (N, V) logits are by far the largest activation of a small model with a large vocabulary (1,024 tokens x 32k words
+are 131 MB). Only a chunk of them exists at any time: the forward pass turns a chunk into its own gradient in place,
 and keeps it if it is the only one; otherwise the backward pass computes each chunk again.
 """
 
@@ -11,9 +11,11 @@ from dist_llm.model.functional import softmax_cross_entropy_
 from dist_llm.model.layer import Cache
 from dist_llm.model.params import Param
 
-# Elements in a chunk, 32 MB in float32. Each chunk adds to the whole (V, D) gradient of the weight, which must be worth
-# its while: a chunk of 256 rows of 32k logits is, one of 32 rows took twice as long.
-CHUNK_LOGITS = 1 << 23
+# Elements in a chunk, 134 MB in float32. What is in one chunk is computed once: with 32k words two sequences of 256
+# tokens, or one of 1,024. In chunks of a quarter, each of them twice, these took 1.5 times as long. And each chunk adds
+# to the whole (V, D) gradient of the weight, which must be worth its while: 32 rows of 32k logits are not.
+CHUNK_LOGITS = 1 << 25
+GRAD_ROWS = 2048  # of the gradient of the weight that are computed together: all would take as much memory as it has
 
 
 class LossHead:
@@ -74,7 +76,9 @@ class LossHead:
     def _backward_chunk(self, rows: np.ndarray, dlogits: np.ndarray, dh: np.ndarray) -> None:
         """Add to the gradient of the weight, and fill `dh`."""
         # forward was logits = h W^T, so now dW = dlogits^T h and dh = dlogits W
-        self.weight.grad += dlogits.T @ rows
+        for start in range(0, len(self.weight.grad), GRAD_ROWS):
+            part = slice(start, start + GRAD_ROWS)
+            self.weight.grad[part] += dlogits[:, part].T @ rows
         np.matmul(dlogits, self.weight.data, out=dh)
 
     def _chunks(self, rows: np.ndarray) -> tuple[list[slice], np.ndarray]:
