@@ -108,7 +108,7 @@ class OptimConfig:
     schedule: str = option("cosine", "what follows the linear warm-up", ("cosine", "wsd", "constant"))
     warmup_steps: int = option(30, "steps of linear warm-up from 0")
     decay_fraction: float = option(
-        0.2, "wsd: the fraction of max_steps, at the end, over which lr falls to min_lr", positive=True
+        0.2, "wsd: the fraction of max_steps, at the end, over which lr falls to min_lr", positive=True, at_most_1=True
     )
     beta1: float = option(0.9, "AdamW: decay of the first moment", below_1=True)
     beta2: float = option(0.95, "AdamW: decay of the second moment", below_1=True)
@@ -117,7 +117,7 @@ class OptimConfig:
     muon_lr_factor: float = option(7.5, "Muon: its learning rate, as a multiple of lr", positive=True)
     muon_momentum: float = option(0.95, "Muon: decay of the momentum", below_1=True)
     muon_beta2: float = option(
-        0.95, "Muon: decay of the mean squares that make rows equal; 1: without them", positive=True
+        0.95, "Muon: decay of the mean squares that make rows equal; 1: without them", positive=True, at_most_1=True
     )
     muon_weight_decay: float = option(0.1, "Muon: decoupled decay")
     average: float = option(
@@ -170,7 +170,9 @@ class TrainConfig:
     seed: int = option(1, "of everything random: weights, data order, dropout, samples")
     max_steps: int = option(300, "optimizer steps in the whole run", positive=True)
     batch_size: int = option(16, "sequences per step, over all ranks together", positive=True)
-    micro_batch_size: int = option(2, "sequences a rank works on at once; more only costs memory", positive=True)
+    micro_batch_size: int | None = option(
+        None, "sequences a rank works on at once; none: by the shape of the model, 512 tokens or fewer", positive=True
+    )
     eval_interval: int = option(50, "steps between evaluations; 0: only at the end")
     eval_tokens: int = option(
         1 << 20, "validation tokens of an evaluation, the same each time, spread over the split; 0: all, as at the end"
@@ -269,9 +271,6 @@ class Config:
                 f"parallel.reduce_dtype={parallel.reduce_dtype} goes with parallel.strategy={' or '.join(able)}, "
                 f"not {parallel.strategy}"
             )
-        for key in ("decay_fraction", "muon_beta2"):
-            if (value := getattr(optim, key)) > 1:
-                raise UserError(f"optim.{key} must lie in (0, 1], not {value}")
         return self
 
     def with_vocabulary(self, size: int) -> "Config":

@@ -22,6 +22,7 @@ from dist_llm.data.documents import read_texts
 from dist_llm.errors import UserError
 from dist_llm.inference.evaluation import Watcher, evaluate, total
 from dist_llm.inference.language_model import LanguageModel
+from dist_llm.micro_batch import micro_batch_size
 from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import place
@@ -53,7 +54,7 @@ def main(argv: list[str], comm: Comm) -> int:
     named = {"run": str(arguments.run)} | {key: trained.state[key] for key in ("step",) if key in trained.state}
     if arguments.text is None:
         val = open_validation_text(trained, arguments.run, arguments.shards, comm)
-        batch_size = trained.config.train.micro_batch_size
+        batch_size = micro_batch_size(trained.config)
         watcher = _Shown(comm.rank == 0)
         found = dataclasses.asdict(evaluate(trained.model, val, trained.tokenizer, comm, batch_size, watcher=watcher))
     else:

@@ -20,10 +20,11 @@ def option(
     or_path: bool = False,
     positive: bool = False,
     below_1: bool = False,
+    at_most_1: bool = False,
 ) -> Any:
     """Declare a field: its meaning, and the values it may take. Numbers are always finite and not negative."""
-    metadata = {"help": help, "choices": choices, "or_path": or_path, "positive": positive, "below_1": below_1}
-    return field(default=default, metadata=metadata)
+    limits = {"positive": positive, "below_1": below_1, "at_most_1": at_most_1}
+    return field(default=default, metadata={"help": help, "choices": choices, "or_path": or_path, **limits})
 
 
 def parse_value(name: str, text: str, f: dataclasses.Field[Any]) -> Any:
@@ -96,6 +97,8 @@ def _check_number(name: str, value: Any, f: dataclasses.Field[Any]) -> None:
         raise UserError(f"{name} must {'be above 0' if f.metadata['positive'] else 'not be negative'}, not {value}")
     if f.metadata["below_1"] and value >= 1:
         raise UserError(f"{name} must be below 1, not {value}")
+    if f.metadata["at_most_1"] and value > 1:
+        raise UserError(f"{name} must lie in (0, 1], not {value}")
 
 
 def _describe(f: dataclasses.Field[Any]) -> str:

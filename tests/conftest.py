@@ -30,8 +30,8 @@ TIMEOUT_S = 120
 # A model and a text so small that a step takes a millisecond.
 TINY = [
     "--model.dim=16", "--model.n_layers=2", "--model.n_heads=2", "--model.ffn_dim=24", "--model.max_seq_len=16",
-    "--data.tokenizer=byte", "--train.batch_size=7", "--train.eval_interval=10", "--log.sample_tokens=5",
-    "--optim.warmup_steps=5", "--parallel.threads=1", "--parallel.check_interval=5",
+    "--data.tokenizer=byte", "--train.batch_size=7", "--train.micro_batch_size=2", "--train.eval_interval=10",
+    "--log.sample_tokens=5", "--optim.warmup_steps=5", "--parallel.threads=1", "--parallel.check_interval=5",
 ]  # fmt: skip
 
 

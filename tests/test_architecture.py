@@ -13,6 +13,7 @@ BASE = {
     "__init__",
     "errors",
     "interrupts",
+    "micro_batch",
     "config",
     "settings",
     "seeding",

@@ -19,6 +19,7 @@ from dist_llm.benchmarking.turn import (
 )
 from dist_llm.measuring.phases import Phases
 from dist_llm.measuring.tables import count
+from dist_llm.micro_batch import micro_batch_size
 from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.parallel.placement import place
 from dist_llm.partition import shard
@@ -70,5 +71,5 @@ def make(job: Job, changes: Mapping[str, Mapping[str, str]] | None = None, choos
         forget_memory()
     timed(step, WARM_UP_STEPS)
     threads = count(placement.threads, "BLAS thread") + " each" * (comm.size > 1)
-    size = min(n_rows, step.config.train.micro_batch_size)
+    size = min(n_rows, micro_batch_size(step.config))
     return f"micro-batches of {size}, {placement.blas}, {threads}", turn

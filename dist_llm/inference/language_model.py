@@ -14,6 +14,7 @@ from dist_llm.inference.evaluation import Evaluation, Sums, Watcher, evaluate_te
 from dist_llm.inference.generation import generate, prompt_tokens, sample_generators
 from dist_llm.inference.sampler import Sampler
 from dist_llm.inference.writing import write
+from dist_llm.micro_batch import micro_batch_size
 from dist_llm.model.llama import Llama
 from dist_llm.parallel.comm import Comm, SerialComm
 from dist_llm.text import Tokenizer
@@ -107,7 +108,7 @@ class LanguageModel:
         """
         tokens = comm.on_every_rank(lambda: self._scored_tokens(texts))
         enough = [text for text in tokens if len(text) > 1]
-        batch_size = self.config.train.micro_batch_size
+        batch_size = micro_batch_size(self.config.with_vocabulary(self.model.vocab_size))
         found = iter(evaluate_texts(self.model, enough, self.tokenizer, comm, batch_size, watcher=watcher))
         return [next(found) if len(text) > 1 else Sums(0.0, 0, 0) for text in tokens]
 

@@ -9,6 +9,7 @@ from dist_llm.config import Config
 from dist_llm.measuring.flops import flops_per_token
 from dist_llm.measuring.machine import Machine
 from dist_llm.measuring.peak import Peak
+from dist_llm.micro_batch import micro_batch_size
 from dist_llm.parallel.strategy import Traffic
 from dist_llm.scalability.analysis import Run, SeriesResult, summarize
 from dist_llm.scalability.performance_model import CostModel, Sample, Validation, Work, calibrate, validate
@@ -99,10 +100,10 @@ def _communication(
         return None
     train, traffic = study.config.train, study.traffic
     cost, samples, why = calibrate(study.timings, traffic)
-    validation = [v for s in series for v in validate(s, traffic, cost, train.micro_batch_size)]
+    validation = [v for s in series for v in validate(s, traffic, cost, micro_batch_size(study.config))]
     # What fills the cores, and of that what has most ranks: a host as it would be in a cluster.
     point = max(points, key=lambda p: (p.cores, p.ranks))
-    work, per_host = Work.of(point, train.micro_batch_size), math.ceil(point.ranks / point.hosts)
+    work, per_host = Work.of(point, micro_batch_size(study.config)), math.ceil(point.ranks / point.hosts)
     base = Base(point.point, per_host, train.batch_size, weak_sequences, work)
     cluster = Cluster(work, traffic, cost, per_host)
     projections = project(cluster, networks, train.batch_size, weak_sequences, 4 * study.parameters)

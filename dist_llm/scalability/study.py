@@ -13,6 +13,7 @@ from dist_llm.errors import RunError, UserError
 from dist_llm.measuring.jobs import Launcher, choose_launcher, slurm_cores
 from dist_llm.measuring.peak import Peak, prepare_peak
 from dist_llm.measuring.tables import count
+from dist_llm.micro_batch import micro_batch_size
 from dist_llm.model.llama import count_parameters
 from dist_llm.parallel.cores import usable_cores
 from dist_llm.parallel.placement import Placement
@@ -138,6 +139,8 @@ def plan(
     tokenizer, train, _ = open_data(shards)
     Loader.of(train, config)  # refuses too short a text
     config = config.with_vocabulary(tokenizer.vocab_size).replace({"data": {"shards": str(shards.resolve())}})
+    # Batches of all sizes, by the same micro-batches.
+    config = config.replace({"train": {"micro_batch_size": micro_batch_size(config)}})
     method = replace(method, launcher=shlex.join(starter.words) or method.launcher)
     return Study(starter, config, series, placement, cores, method)
 

@@ -10,6 +10,7 @@ from dist_llm.data.loader import Loader, validation_windows
 from dist_llm.data.preparation import Data
 from dist_llm.errors import UserError
 from dist_llm.inference.generation import prompt_tokens
+from dist_llm.micro_batch import micro_batch_size
 from dist_llm.model.llama import count_parameters
 
 # What would take all memory before anything else could say so.
@@ -86,7 +87,7 @@ def check_that_it_fits(config: Config, n_sequences: int, ranks: int, ranks_here:
             f"train.batch_size={train.batch_size} needs {batch_gb:,.0f} GB on every rank for the tokens of a step "
             f"alone, and {there}: lower --train.batch_size"
         )
-    micro = min(shard, train.micro_batch_size)
+    micro = min(shard, micro_batch_size(config))
     micro_gb = micro * sequence_bytes(model) / 1e9
     if (model_gb + batch_gb + micro_gb) * ranks_here > there_gb:
         raise UserError(

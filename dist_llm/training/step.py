@@ -15,6 +15,7 @@ from dist_llm.config import Config
 from dist_llm.data.loader import NOT_COUNTED, Loader
 from dist_llm.errors import RunError
 from dist_llm.fast.selection import optimizers_of
+from dist_llm.micro_batch import micro_batch_size
 from dist_llm.model.llama import Llama
 from dist_llm.optim.clip import clip_, global_norm
 from dist_llm.optim.registry import boundaries, make_optimizer
@@ -74,7 +75,8 @@ class TrainStep:
         self.step = 0
         self.tokens_per_step = config.train.batch_size * config.model.max_seq_len
         # Micro-batches of other sizes have other roundings: where those matter, whole ones are dealt out.
-        self._granularity = config.train.micro_batch_size if self.strategy.deterministic else 1
+        self._micro_batch_size = micro_batch_size(config)
+        self._granularity = self._micro_batch_size if self.strategy.deterministic else 1
 
     def __call__(self, stop: bool = False, sync: bool = False) -> StepResult:
         """Take a step.
@@ -157,8 +159,8 @@ class TrainStep:
         # Gradients that are summed over ranks are divided by the targets of all ranks; others by those of this rank.
         scale = 1 / (n_targets if self.strategy.synchronous else max(1, int((targets != NOT_COUNTED).sum())))
         loss_sum = 0.0
-        for start in range(0, len(tokens), train.micro_batch_size):
-            micro = slice(start, start + train.micro_batch_size)
+        for start in range(0, len(tokens), self._micro_batch_size):
+            micro = slice(start, start + self._micro_batch_size)
             last = micro.stop >= len(tokens)
             rngs = None
             if self.config.model.dropout:

@@ -8,6 +8,7 @@ from dist_llm.config import Config
 from dist_llm.data.loader import validation_windows
 from dist_llm.data.preparation import Data
 from dist_llm.inference.evaluation import Evaluation, Watcher, evaluate, spread
+from dist_llm.micro_batch import micro_batch_size
 from dist_llm.model.llama import Llama
 from dist_llm.parallel.comm import Comm
 from dist_llm.text import printable
@@ -66,7 +67,7 @@ class Validation(Watcher):
         return evaluation
 
     def _evaluate(self, model: Llama, n_tokens: int, progress: Progress) -> Evaluation:
-        (tokenizer, _, val), batch_size = self._data, self._config.train.micro_batch_size
+        (tokenizer, _, val), batch_size = self._data, micro_batch_size(self._config)
         self._progress = progress
         with self._comm.watchdog.phase(f"evaluation of {n_tokens or 'all'} tokens"):
             return evaluate(model, val, tokenizer, self._comm, batch_size, n_tokens, self)

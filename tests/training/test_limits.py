@@ -54,7 +54,8 @@ def test_ranks_of_one_host_share_its_memory():
 
 
 def test_an_average_of_the_weights_takes_its_memory():
-    nearly_all = {"model": {"n_layers": 1000, "max_seq_len": 16}}  # 442 million parameters, 7.1 GB
+    # 442 million parameters, 7.1 GB
+    nearly_all = {"model": {"n_layers": 1000, "max_seq_len": 16}, "train": {"micro_batch_size": 2}}
     check(nearly_all)
     with pytest.raises(UserError, match=r"a model of 442,\S+ parameters needs 9 GB"):
         check({**nearly_all, "optim": {"average": 0.99}})

@@ -87,6 +87,16 @@ def test_hosts_that_differ():
     assert "rank 2 on b, core 0, 1 BLAS thread, " in lines[2]
 
 
+@pytest.mark.parametrize(
+    ("micro_batch_size", "said"), [(None, "2 at a time, chosen for the model"), (3, "3 at a time")]
+)
+def test_how_many_sequences_are_worked_on_at_once(micro_batch_size, said):
+    config = Config().replace({"model": {"vocab_size": 256}, "train": {"micro_batch_size": micro_batch_size}})
+    placements = plan([seat("box", 0)], None)
+    text = startup_report(config, Llama(config.model, 256), DATA, Path("shards"), Together(placements), placements[0])
+    assert next(line for line in text.splitlines() if line.startswith("steps")).endswith(f"per rank, {said}")
+
+
 def test_different_blas_libraries_are_named():
     placements = [Placement("a", (0,), 1, "openblas 0.3"), Placement("b", (0,), 1, "mkl 2025")]
     config = Config().replace({"model": {"vocab_size": 256}})

@@ -82,6 +82,20 @@ def test_micro_batches_do_not_change_the_result(train, tmp_path):
         assert abs(one[name] - value).max() < 1e-5, name
 
 
+def test_micro_batches_are_chosen_where_none_are_set_and_again_when_the_run_goes_on(train, tmp_path):
+    status, out, _ = train("chosen", "--train.max_steps=3", "--train.micro_batch_size=none")
+    assert status == 0
+    assert "7 at a time, chosen for the model" in out  # all of the batch, whose sequences have 16 tokens
+    status, out, err = train(None, "--resume", "chosen", "--train.max_steps=5")
+    assert status == 0, err
+    assert "7 at a time, chosen for the model" in out
+    assert train("set", "--train.max_steps=3", "--train.micro_batch_size=32")[0] == 0
+    status, out, _ = train(None, "--resume", "set", "--train.max_steps=5")
+    assert "7 at a time\n" in out
+    chosen, as_set = (tmp_path / f"{run}/checkpoints/step-00000005/model.safetensors" for run in ("chosen", "set"))
+    assert chosen.read_bytes() == as_set.read_bytes()
+
+
 def test_runs_without_a_name_are_numbered(train, train_arguments, tmp_path):
     more = [a for a in train_arguments("x", "--train.max_steps=1")[2:] if "run_dir" not in a]
     for _ in range(2):

@@ -1,0 +1,50 @@
+"""How many sequences are worked on at once."""
+
+import pytest
+
+from dist_llm.config import Config
+from dist_llm.micro_batch import LOGITS, micro_batch_size
+from dist_llm.model.loss_head import CHUNK_LOGITS
+
+
+def size(vocab_size: int = 512, max_seq_len: int = 256, batch_size: int = 16, **parallel: str) -> int:
+    config = Config().replace(
+        {
+            "model": {"vocab_size": vocab_size, "max_seq_len": max_seq_len},
+            "train": {"batch_size": batch_size},
+            "parallel": parallel,
+        }
+    )
+    chosen = micro_batch_size(config)
+    assert micro_batch_size(config.replace({"train": {"micro_batch_size": 3}})) == 3
+    return chosen
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "max_seq_len", "expected"),
+    [
+        (512, 256, 2),  # the default
+        (512, 64, 8),
+        (2048, 128, 4),
+        (512, 1024, 1),
+        (32000, 256, 2),
+        (32000, 1024, 1),
+        (128_256, 256, 1),  # two would have more logits than the loss head keeps
+        (128_256, 64, 4),
+        (10**9, 4096, 1),
+    ],
+)
+def test_it_is_chosen_for_the_shape(vocab_size, max_seq_len, expected):
+    assert size(vocab_size, max_seq_len) == expected
+
+
+def test_where_whole_ones_are_dealt_out_there_are_some_for_each_rank():
+    assert size(max_seq_len=8) == 64
+    assert size(max_seq_len=8, strategy="deterministic") == 2
+    assert size(max_seq_len=8, batch_size=96, strategy="deterministic") == 12
+    assert size(max_seq_len=8, batch_size=3, strategy="deterministic") == 1
+    assert size(strategy="deterministic") == 2
+
+
+def test_logits_are_those_the_loss_head_keeps():
+    assert LOGITS == CHUNK_LOGITS
