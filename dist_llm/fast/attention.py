@@ -6,8 +6,10 @@ from dist_llm.fast.causal_attention import QUERIES, attention, attention_backwar
 from dist_llm.fast.linear import Linear
 from dist_llm.fast.packing import words_of
 from dist_llm.model import attention as plain
-from dist_llm.model.causal_attention import KEPT_KEYS, SAFE_SCORE
+from dist_llm.model.causal_attention import SAFE_SCORE
 from dist_llm.model.layer import Cache
+
+KEPT_KEYS = 512  # up to so many positions, exponentials are kept for the backward pass
 
 
 class Attention(plain.Attention):

@@ -12,8 +12,10 @@ What makes it fast, with nothing left out:
 - The usual subtraction of each query's largest score keeps exp from overflowing. By Cauchy and Schwarz no score is
   larger than |q| |k|: where that is small for all, there is nothing to keep from, and two passes over the tile are
   saved.
-- The tiles of a short sequence are kept for the backward pass; those of a longer one would fill the memory, and are
-  computed again, as in FlashAttention (Dao et al. 2022, arXiv 2205.14135).
+- The tiles are kept for the backward pass; those of a long sequence would fill the memory, and are computed again, as
+  in FlashAttention (Dao et al. 2022, arXiv 2205.14135). Kept or not, they are the same numbers.
+- OpenBLAS multiplies small matrices in a faster way: where the products of half a block of queries are small enough,
+  and those of a whole one are not, queries come in half blocks.
 """
 
 import functools
@@ -24,8 +26,9 @@ import numpy as np
 from dist_llm.model.layer import Cache
 
 QUERY_BLOCK = 64  # queries in a tile: measured best of 32, 64, 128 and 256 at T = 256
+SMALL_PRODUCT = 10**6  # multiplications in what OpenBLAS takes for a product of small matrices
 TILE_SIZE = 1 << 18  # scores in a tile, 1 MB: the heads that fit into it are computed together
-KEPT_KEYS = 512  # up to so many positions, tiles are kept
+KEPT_BYTES = 1 << 28  # tiles that take at most so much are kept: in float32 up to 4,096 positions of 8 heads
 # exp(40) is 2e17, exp(-40) 4e-18: their sums and products are far from the ends of float32, 3e38 and 1e-38.
 SAFE_SCORE = 40.0
 
@@ -50,7 +53,7 @@ def causal_attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> tuple[np.nd
     o = np.empty((B, T, K, G, Dh), q.dtype).transpose(0, 2, 3, 1, 4)
     sums = np.empty((B, K, G, T, 1), q.dtype)
     safe = bool(_longest(q) * _longest(k) < SAFE_SCORE)
-    kept: list[np.ndarray] | None = [] if T <= KEPT_KEYS else None
+    kept: list[np.ndarray] | None = [] if kept_bytes(B * K * G, T, q.itemsize) else None
     for b, h, queries, keys in _tiles(q.shape):
         e = _exponentials(q[b, h, :, queries], k[b, h, :, keys], safe)  # (b, h, G, keys, queries)
         o1 = e.swapaxes(-1, -2) @ v1[b, h, :, keys]  # (b, h, G, queries, Dh + 1)
@@ -86,16 +89,31 @@ def causal_attention_backward(do: np.ndarray, cache: Cache) -> tuple[np.ndarray,
     return dq, dk, dv
 
 
+def kept_bytes(heads: int, T: int, itemsize: int) -> int:
+    """Return how many bytes of tiles are kept for the backward pass, not counting their corners beyond the diagonal."""
+    size = heads * T * T // 2 * itemsize
+    return size if size <= KEPT_BYTES else 0
+
+
 def _tiles(shape: tuple[int, ...]) -> list[tuple[slice, slice, slice, slice]]:
     """Cut (B, K, G, T, Dh) into tiles: slices of sequences, heads, queries, and of the keys that these may see."""
-    B, K, G, T, _ = shape
+    B, K, G, T, Dh = shape
     heads = TILE_SIZE // (G * T * QUERY_BLOCK)
     if heads >= B * K:
         parts = [(slice(B), slice(K))]
     else:
         parts = [(slice(b, b + 1), slice(h, h + max(1, heads))) for b in range(B) for h in range(0, K, max(1, heads))]
-    stops = [*range(QUERY_BLOCK, T, QUERY_BLOCK), T]
-    return [(*part, slice(start, stop), slice(stop)) for part in parts for start, stop in pairwise([0, *stops])]
+    return [(*part, slice(start, stop), slice(stop)) for part in parts for start, stop in pairwise(_blocks(T, Dh))]
+
+
+def _blocks(T: int, Dh: int) -> list[int]:
+    """Return where blocks of queries begin, and at last where they end."""
+    bounds, half = [0], QUERY_BLOCK // 2
+    while (start := bounds[-1]) < T:
+        whole_is_small = QUERY_BLOCK * (start + QUERY_BLOCK) * Dh <= SMALL_PRODUCT
+        half_is_small = half * (start + half) * Dh <= SMALL_PRODUCT
+        bounds.append(min(start + (half if half_is_small and not whole_is_small else QUERY_BLOCK), T))
+    return bounds
 
 
 def _exponentials(q: np.ndarray, k: np.ndarray, safe: bool) -> np.ndarray:

@@ -18,10 +18,12 @@ def rng():
 @pytest.mark.parametrize("T", [1, 5, 64, 65, 150])
 @pytest.mark.parametrize("G", [1, 3])
 @pytest.mark.parametrize("scale", [0.5, 3])  # scores that are certain to be small, and others
-@pytest.mark.parametrize("kept_keys", [512, 0])  # tiles kept, and computed again
+@pytest.mark.parametrize("kept_bytes", [1 << 28, 0])  # tiles kept, and computed again
 @pytest.mark.parametrize("heads", [4, 2, 0])  # in a tile: all, those of a sequence, one
-def test_tiles_are_the_square(rng, monkeypatch, T, G, scale, kept_keys, heads):
-    monkeypatch.setattr(tiles, "KEPT_KEYS", kept_keys)
+@pytest.mark.parametrize("small_product", [10**6, 100 * 32 * 6])  # with it, the third and fourth block are halves
+def test_tiles_are_the_square(rng, monkeypatch, T, G, scale, kept_bytes, heads, small_product):
+    monkeypatch.setattr(tiles, "KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr(tiles, "SMALL_PRODUCT", small_product)
     monkeypatch.setattr(tiles, "TILE_SIZE", heads * G * T * tiles.QUERY_BLOCK)
     q = scale * rng.standard_normal((2, 2, G, T, 6))
     k, v = scale * rng.standard_normal((2, 2, 2, 1, T, 6))
@@ -53,7 +55,33 @@ def test_huge_scores_stay_finite(rng):
     assert all(np.isfinite(d).all() for d in causal_attention_backward(np.ones_like(o), cache))
 
 
-def test_a_long_sequence_holds_few_tiles_at_once(rng):
+@pytest.mark.parametrize("size", [1.0, 30.0])
+def test_kept_tiles_and_those_computed_again_give_the_same_bits(rng, monkeypatch, size):
+    q, k, v, do = (size * rng.standard_normal((4, 2, 3, 1, 700, 32))).astype(np.float32)
+    results = []
+    for kept_bytes in (1 << 28, 0):
+        monkeypatch.setattr(tiles, "KEPT_BYTES", kept_bytes)
+        o, cache = causal_attention(q, k, v)
+        results.append([o, *causal_attention_backward(do, cache)])
+    for kept, again in zip(*results, strict=True):
+        assert np.array_equal(kept, again)
+
+
+@pytest.mark.parametrize(
+    ("T", "Dh", "expected"),
+    [
+        (150, 32, [0, 64, 128, 150]),
+        (600, 32, [0, 64, 128, 192, 256, 320, 384, 448, 480, 512, 544, 576, 600]),
+        (1100, 32, [*range(0, 448, 64), *range(448, 960, 32), 960, 1024, 1088, 1100]),
+        (300, 512, [0, 32, 96, 160, 224, 288, 300]),
+    ],
+)
+def test_queries_come_in_half_blocks_where_that_makes_products_small(T, Dh, expected):
+    assert tiles._blocks(T, Dh) == expected
+
+
+def test_a_long_sequence_holds_few_tiles_at_once(rng, monkeypatch):
+    monkeypatch.setattr(tiles, "KEPT_BYTES", 0)
     T, heads = 2048, 4
     q, k, v = rng.standard_normal((3, 1, heads, 1, T, 8)).astype(np.float32)
     tracemalloc.start()
