@@ -50,6 +50,9 @@ class ModelConfig:
     rope_original_max_seq_len: int = option(8192, "scaled: the original context", positive=True)
     init_std: float = option(0.06, "standard deviation of the initial weights")
     zero_init: bool = option(False, "begin with zeros in o_proj and down_proj: at first no block adds anything")
+    recompute: bool = option(
+        False, "keep of each block only its input, and compute it again in the backward pass: less memory, more time"
+    )
     precision: str = option(
         "float32",
         "of matrix products in training; what is compiled needs numba (the extra fast), and bfloat16 AVX512-BF16 too",
@@ -246,7 +249,7 @@ class Config:
         UserError
             Naming the keys and what would be right.
         """
-        model, optim = self.model, self.optim
+        model, data, optim, parallel = self.model, self.data, self.optim, self.parallel
         if model.dim % model.n_heads or model.dim // model.n_heads % 2:
             raise UserError(
                 f"model.dim={model.dim} must be n_heads={model.n_heads} times an even head size "
@@ -261,10 +264,8 @@ class Config:
                 f"model.rope_high_freq_factor={model.rope_high_freq_factor} must be above "
                 f"rope_low_freq_factor={model.rope_low_freq_factor}"
             )
-        data = self.data
         if data.completions and data.path is None and data.shards is None:
             raise UserError("data.completions=true needs JSON Lines of your own: name them with --data.path=FILE")
-        parallel = self.parallel
         able = STRATEGIES_OF_DTYPE[parallel.reduce_dtype]
         if parallel.strategy not in able:
             raise UserError(

@@ -1,5 +1,6 @@
 """The whole model, after LLaMA (Touvron et al. 2023, arXiv 2302.13971): embedding, blocks, norm, output projection."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -175,8 +176,12 @@ class Llama:
         x, mask = dropout(x, self.config.dropout, rngs)
         blocks = []
         for layer in self.layers:
+            again = (
+                (x, copy.deepcopy(rngs)) if self.config.recompute else None
+            )  # the generators draw the same once more
             x, block = layer.forward(x, rngs)
-            blocks.append(block)
+            blocks.append(again or block)
+            del block  # or it would still be there while the next block fills another
         h, norm = self.norm.forward(x)
         return h, (embedding, mask, blocks, norm)
 
@@ -192,6 +197,8 @@ class Llama:
         dx = self.norm.backward(dh, norm)
         on_grad_ready(self.norm.gain.offset)
         for layer, block in zip(reversed(self.layers), reversed(blocks), strict=True):
+            if self.config.recompute:
+                _, block = layer.forward(*block)
             dx = layer.backward(dx, block)
             on_grad_ready(layer.input_layernorm.gain.offset)
         dx = dropout_backward(dx, mask)

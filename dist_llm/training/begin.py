@@ -43,12 +43,12 @@ from dist_llm.training.run_dir import (
 # What a resumed run may not change: it would no longer be the same run. (The text may move, but not change: its tokens
 # are compared.)
 FIXED = (
-    *(f"model.{key}" for key in SECTIONS["model"] if key != "precision"),
+    *(f"model.{key}" for key in SECTIONS["model"] if key not in ("recompute", "precision")),
     "train.seed", "train.batch_size", "train.run_dir",
 )  # fmt: skip
 
 # What a model of given weights may be given otherwise.
-FREE_TO_CHANGE = ("max_seq_len", "dropout", "init_std", "zero_init", "precision")
+FREE_TO_CHANGE = ("max_seq_len", "dropout", "init_std", "zero_init", "recompute", "precision")
 
 
 class Opened(NamedTuple):

@@ -11,6 +11,7 @@ from dist_llm.data.preparation import Data
 from dist_llm.errors import UserError
 from dist_llm.inference.generation import prompt_tokens
 from dist_llm.micro_batch import micro_batch_size
+from dist_llm.model.causal_attention import kept_bytes
 from dist_llm.model.llama import count_parameters
 
 # What would take all memory before anything else could say so.
@@ -20,7 +21,6 @@ MOST_TOKENS = 1 << 26  # in a step
 
 MAX_EPOCHS_A_STEP = 100  # a step that goes through the text more often only repeats itself
 LAYER_BYTES = 20_000  # the same, with what the optimizer and the strategy keep of it
-LONGEST_KEPT = 512  # up to so many positions, attention keeps its scores for the backward pass
 
 
 def check_sizes(config: Config) -> None:
@@ -92,7 +92,7 @@ def check_that_it_fits(config: Config, n_sequences: int, ranks: int, ranks_here:
     if (model_gb + batch_gb + micro_gb) * ranks_here > there_gb:
         raise UserError(
             f"{micro} sequences at once need {micro_gb:,.0f} GB on every rank, and {there}: lower "
-            "--train.micro_batch_size"
+            "--train.micro_batch_size" + ", or --model.recompute=true" * (not model.recompute)
         )
 
 
@@ -100,10 +100,12 @@ def sequence_bytes(model: ModelConfig) -> int:
     """Return what the forward pass of a sequence keeps for the backward pass, at the very least."""
     T = model.max_seq_len
     # Of each block: inputs of norms and projections, queries, the output of attention; gate and up of the feed-forward.
-    kept = T * (4 * model.dim + 2 * model.ffn_dim)
-    if T <= LONGEST_KEPT:
-        kept += model.n_heads * T * T // 2
-    return 4 * model.n_layers * kept
+    block = 4 * T * (4 * model.dim + 2 * model.ffn_dim)
+    if model.precision == "float32":
+        block += kept_bytes(model.n_heads, T, 4)
+    if model.recompute:
+        return block + 4 * model.n_layers * T * model.dim
+    return model.n_layers * block
 
 
 def fitted(config: Config, data: Data, hosts: list[str]) -> Config:

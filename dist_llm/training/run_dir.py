@@ -243,7 +243,7 @@ def _recorded(checkpoint: Path) -> dict[str, Any]:
 
 def _comparable(model: ModelConfig) -> ModelConfig:
     """Return a shape without what the form of Hugging Face does not hold, or says in another way."""
-    same: dict[str, Any] = {"dropout": 0.0, "zero_init": False, "precision": "float32"}
+    same: dict[str, Any] = {"dropout": 0.0, "zero_init": False, "recompute": False, "precision": "float32"}
     same["n_kv_heads"] = model.n_kv_heads or model.n_heads
     if model.rope_scaling_factor == 1:
         same |= {

@@ -1,6 +1,7 @@
 """The whole model: gradients of every tensor by name, sizes, names, causality, decoding."""
 
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -75,6 +76,36 @@ def test_gradient_with_dropout():
             param.name,
             directions=2,
         )
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_blocks_that_are_computed_again_give_the_same_bits(dropout):
+    tokens, targets = (a[:, :12] for a in case_batch())
+    grads = []
+    for recompute in (False, True):
+        model = Llama(dataclasses.replace(DROPOUT, dropout=dropout, recompute=recompute), VOCAB)
+        model.params.initialize(np.random.default_rng(0))
+        loss, cache = model.loss(tokens, targets, rngs(3))
+        model.loss_backward(0.5, cache)
+        grads.append((loss, model.params.grad))
+    assert grads[0][0] == grads[1][0]
+    assert np.array_equal(grads[0][1], grads[1][1])
+
+
+def test_of_blocks_that_are_computed_again_the_input_is_kept():
+    tokens = np.zeros((1, 256), np.int32)
+    kept = []
+    for recompute in (False, True):
+        model = Llama(ModelConfig(recompute=recompute), 512)
+        tracemalloc.start()
+        _, cache = model.loss(tokens, tokens)
+        kept.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+        del cache
+    inputs = 5 * 256 * 192 * 4
+    logits = 256 * 512 * 4
+    assert kept[1] < inputs + logits + 2 * 256 * 192 * 4 + 1e5  # and those of the last norm and of the loss head
+    assert kept[0] > 10 * kept[1]
 
 
 def test_the_tied_gradient_is_the_sum_of_both_uses():
