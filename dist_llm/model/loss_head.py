@@ -41,23 +41,24 @@ class LossHead:
         targets : ndarray of int, shape (B, T)
         """
         rows, row_targets, _ = _counted(h, targets)
-        chunks, buffer = self._chunks(rows)
+        chunks = self._chunks(rows)
+        buffer = self._room_for(chunks, h.dtype)
         loss = 0.0
         for chunk in chunks:
-            logits = buffer[: len(rows[chunk])]
-            loss += self._forward_chunk(rows[chunk], row_targets[chunk], logits)
-        return loss, (h, targets, logits if len(chunks) == 1 else None)
+            loss += self._forward_chunk(rows[chunk], row_targets[chunk], buffer[: len(rows[chunk])])
+        return loss, (h, targets, buffer if len(chunks) == 1 else None)
 
     def backward(self, dloss: float, cache: Cache) -> np.ndarray:
         """Return dh of shape (B, T, D)."""
-        h, targets, dlogits = cache
+        h, targets, kept = cache
         rows, row_targets, counted = _counted(h, targets)
-        chunks, buffer = self._chunks(rows)
+        chunks = self._chunks(rows)
+        buffer = self._room_for(chunks, h.dtype) if kept is None else kept
         dh = np.empty_like(rows)
         scale = h.dtype.type(dloss)
         for chunk in chunks:
-            if len(chunks) > 1:
-                dlogits = buffer[: len(rows[chunk])]
+            dlogits = buffer[: len(rows[chunk])]
+            if kept is None:
                 self._forward_chunk(rows[chunk], row_targets[chunk], dlogits)
             # dloss is put on h and on dh, which are smaller than dlogits and dW
             self._backward_chunk(scale * rows[chunk], dlogits, dh[chunk])
@@ -81,11 +82,14 @@ class LossHead:
             self.weight.grad[part] += dlogits[:, part].T @ rows
         np.matmul(dlogits, self.weight.data, out=dh)
 
-    def _chunks(self, rows: np.ndarray) -> tuple[list[slice], np.ndarray]:
-        """Cut the rows into chunks, and make room for the logits of one."""
+    def _chunks(self, rows: np.ndarray) -> list[slice]:
+        """Cut the rows into chunks; the first is as large as any."""
         size = max(1, min(len(rows), CHUNK_LOGITS // self.weight.shape[0]))
-        chunks = [slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
-        return chunks, np.empty((size, self.weight.shape[0]), rows.dtype)
+        return [slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
+
+    def _room_for(self, chunks: list[slice], dtype: np.dtype) -> np.ndarray:
+        """Make room for the logits of a chunk."""
+        return np.empty((chunks[0].stop if chunks else 0, self.weight.shape[0]), dtype)
 
 
 def _counted(h: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
