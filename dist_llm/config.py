@@ -51,8 +51,7 @@ class ModelConfig:
     init_std: float = option(0.06, "standard deviation of the initial weights")
     zero_init: bool = option(False, "begin with zeros in o_proj and down_proj: at first no block adds anything")
     recompute: bool = option(
-        False,
-        "keep only each block's input, and compute blocks again in the backward pass: 1.15 to 1.25 times the time",
+        False, "keep only each block's input, and compute it again in the backward pass: up to 1.25 times the time"
     )
     precision: str = option(
         "float32",
