@@ -4,8 +4,6 @@ Vaswani et al. 2017 (arXiv 1706.03762); grouped queries after Ainslie et al. 202
 heads share one key and value head, and K = H is the usual attention. No dropout on the probabilities.
 """
 
-from typing import Protocol
-
 import numpy as np
 
 from dist_llm.model.causal_attention import causal_attention, causal_attention_backward
@@ -13,14 +11,6 @@ from dist_llm.model.layer import Cache
 from dist_llm.model.linear import Linear
 from dist_llm.model.params import ParamStore
 from dist_llm.model.rope import apply_rotary_emb, apply_rotary_emb_backward
-
-
-class KeysAndValues(Protocol):
-    """What `Attention.decode` needs of a cache: the keys and values of the positions so far."""
-
-    def append(self, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Add (B, K, t, Dh) keys and values, and return all so far, (B, K, T, Dh) each."""
-        ...
 
 
 class Attention:
@@ -84,19 +74,29 @@ class Attention:
         v_part[...] = dv[:, :, 0].swapaxes(1, 2)
         return self.qkv_proj.backward(dqkv, qkv_cache)
 
-    def decode(self, x: np.ndarray, start: int, kv_cache: KeysAndValues) -> np.ndarray:
-        """Attend from t new positions to all so far, whose keys and values are cached: (B, t, D) to (B, t, D)."""
+    def decode(self, x: np.ndarray, start: int, kv_cache: np.ndarray) -> np.ndarray:
+        """Attend from t new positions to all so far: (B, t, D) to (B, t, D).
+
+        Parameters
+        ----------
+        start : int
+            Positions whose keys and values are cached.
+        kv_cache : ndarray of shape (2, B, K, max_seq_len, Dh)
+            Keys and values, to which those of the new positions are added.
+        """
         B, t, D = x.shape
+        stop = start + t
         q, k, v = self._split(self.qkv_proj.forward(x)[0])
-        q = apply_rotary_emb(q, self.scaled_freqs_cis[start : start + t])
-        k = apply_rotary_emb(k, self.freqs_cis[start : start + t])
-        k, v = kv_cache.append(k, v.swapaxes(1, 2))  # (B, K, start + t, Dh)
-        scores = self._group(q) @ k[:, :, None].swapaxes(-1, -2)  # (B, K, G, t, start + t)
+        keys, values = kv_cache[:, :, :, :stop]  # (B, K, stop, Dh)
+        keys[:, :, start:] = apply_rotary_emb(k, self.freqs_cis[start:stop])
+        values[:, :, start:] = v.swapaxes(1, 2)
+        q = self._group(apply_rotary_emb(q, self.scaled_freqs_cis[start:stop]))  # (B, K, G, t, Dh)
+        scores = q @ keys[:, :, None].swapaxes(-1, -2)  # (B, K, G, t, stop)
         if t > 1:
-            scores += np.triu(np.full(scores.shape[-2:], -np.inf, x.dtype), k=start + 1)
+            scores += np.triu(np.full((t, stop), -np.inf, x.dtype), k=start + 1)
         scores -= scores.max(axis=-1, keepdims=True)
         e = np.exp(scores, out=scores)
-        o = e @ v[:, :, None]
+        o = e @ values[:, :, None]
         o /= e.sum(axis=-1, keepdims=True)
         o = o.reshape(B, self.n_heads, t, -1).swapaxes(1, 2).reshape(B, t, D)
         return self.o_proj.forward(o)[0]

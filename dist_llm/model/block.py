@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from dist_llm.model.attention import KeysAndValues
 from dist_llm.model.functional import dropout, dropout_backward
 from dist_llm.model.layer import Cache, Observe
 from dist_llm.model.layers import Layers
@@ -66,7 +65,7 @@ class Block:
         dx += dy
         return dx
 
-    def decode(self, x: np.ndarray, start: int, kv_cache: KeysAndValues) -> np.ndarray:
+    def decode(self, x: np.ndarray, start: int, kv_cache: np.ndarray) -> np.ndarray:
         """`forward` for t new positions behind the `start` cached ones: (B, t, D) to (B, t, D)."""
         x = x + self.self_attn.decode(self.input_layernorm.forward(x)[0], start, kv_cache)
         return x + self.mlp.forward(self.post_attention_layernorm.forward(x)[0])[0]

@@ -1,12 +1,11 @@
 """The whole model, after LLaMA (Touvron et al. 2023, arXiv 2302.13971): embedding, blocks, norm, output projection."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from dist_llm.config import ModelConfig
-from dist_llm.model.attention import KeysAndValues
 from dist_llm.model.block import Block, Generators
 from dist_llm.model.embedding import Embedding
 from dist_llm.model.functional import dropout, dropout_backward
@@ -230,7 +229,7 @@ class Llama:
         h, _ = self.forward(tokens)
         return h @ self.loss_head.weight.data.T
 
-    def decode(self, tokens: np.ndarray, start: int, kv_cache: Sequence[KeysAndValues]) -> np.ndarray:
+    def decode(self, tokens: np.ndarray, start: int, kv_cache: np.ndarray) -> np.ndarray:
         """Return the logits (B, V) after t new tokens that follow ``start`` cached ones.
 
         Parameters
@@ -238,8 +237,8 @@ class Llama:
         tokens : ndarray of int, shape (B, t)
         start : int
             Positions already in `kv_cache`; start + t at most ``max_seq_len``.
-        kv_cache : sequence of KeysAndValues
-            One per layer.
+        kv_cache : ndarray of shape (n_layers, 2, B, K, max_seq_len, Dh)
+            Keys and values of the positions so far, to which those of the new ones are added.
         """
         x, _ = self.embed_tokens.forward(tokens)
         for layer, layer_cache in zip(self.layers, kv_cache, strict=True):
