@@ -5,7 +5,8 @@
     python -m dist_llm.generate runs/run-001/checkpoints/step-00000200 --seed 2 --prompt - < FILE
     python -m dist_llm.generate runs/run-001 --interactive
 
-The text comes token by token; the same seed gives the same text.
+The text comes token by token; the same seed gives the same text. With --compile (the extra fast), which adds up in
+another order, it may rarely be another one than without; the first time, seconds pass until it has been compiled.
 """
 
 import sys
@@ -38,6 +39,7 @@ def main(argv: list[str], comm: Comm) -> int:
     parser.add_argument("--top-k", type=whole_number(0), default=0, help="only the k likeliest; 0: all (default: 0)")
     parser.add_argument("--top-p", type=float, default=0.95, help="only the likeliest, to this sum (default: 0.95)")
     parser.add_argument("--seed", type=whole_number(0), default=1, help="another seed, another text (default: 1)")
+    parser.add_argument("--compile", action="store_true", help="several times as fast, of one text; needs numba")
     parser.add_argument("--threads", type=whole_number(1), default=1, help="BLAS threads (default: 1)")
     arguments = parser.parse_on_rank_0(argv, comm)
     if arguments is None:
@@ -58,7 +60,7 @@ def _write(arguments: Namespace) -> None:
             prompt = sys.stdin.buffer.read().decode().removesuffix("\n")  # as the shell's $(...) does
         except UnicodeDecodeError:
             raise UserError("the prompt on stdin is not UTF-8 text: convert it first, e.g. with iconv") from None
-    model = load(arguments.run, arguments.checkpoint)
+    model = load(arguments.run, arguments.checkpoint, arguments.compile)
     if arguments.interactive:
         converse(Conversation(model, arguments.max_tokens, sampler, arguments.seed, arguments.stop))
     else:

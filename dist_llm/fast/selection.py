@@ -1,4 +1,4 @@
-"""Which layers and optimizers a model is trained with: those that one reads, in NumPy, or the compiled ones."""
+"""What a model is trained and generates with: what one reads, in NumPy, or the compiled layers, optimizers, decoding."""
 
 import importlib.util
 
@@ -37,6 +37,23 @@ def optimizers_of(precision: str) -> Optimizers:
     from dist_llm.fast.optimizers import OPTIMIZERS
 
     return OPTIMIZERS
+
+
+def model_class(compiled: bool) -> type[Llama]:
+    """Return the class of a model to generate with: the plain one, or the one that decodes by a compiled function.
+
+    Raises
+    ------
+    UserError
+        Compiled it cannot be.
+    """
+    if not compiled:
+        return Llama
+    if lacking := missing("float32-compiled"):
+        raise UserError(f"compiled decoding: {lacking}")
+    from dist_llm.fast import decoding  # numba, which it imports, need not be installed
+
+    return decoding.Llama
 
 
 def missing(precision: str) -> str | None:

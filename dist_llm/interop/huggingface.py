@@ -190,13 +190,15 @@ def open_weights(folder: Path, config: ModelConfig) -> Weights:
     return weights
 
 
-def load_model(folder: Path, config: ModelConfig) -> Llama:
+def load_model(folder: Path, config: ModelConfig, model_class: type[Llama] = Llama) -> Llama:
     """Return the model of a folder, with its weights.
 
     Parameters
     ----------
     config : ModelConfig
         Of `read_config`, perhaps with another context.
+    model_class : type
+        Llama or one that does the same.
 
     Raises
     ------
@@ -205,7 +207,7 @@ def load_model(folder: Path, config: ModelConfig) -> Llama:
     """
     weights = open_weights(folder, config)
     assert config.vocab_size is not None
-    model = Llama(config, config.vocab_size)
+    model = model_class(config, config.vocab_size)
     try:
         model.load_state_dict(weights)
     except UserError as error:

@@ -9,9 +9,9 @@ from dist_llm.config import Config, ModelConfig
 from dist_llm.data.loader import Tokens
 from dist_llm.data.preparation import open_data, prepare
 from dist_llm.errors import UserError
+from dist_llm.fast.selection import model_class
 from dist_llm.inference.language_model import LanguageModel
 from dist_llm.interop import huggingface
-from dist_llm.model.llama import Llama
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.cores import usable_cores
 from dist_llm.parallel.hosts import first_of_host
@@ -78,7 +78,7 @@ def open_validation_text(model: LanguageModel, source: Path, shards: Path | None
     return comm.on_every_rank(open_there)
 
 
-def load(source: str | Path, which: str = "best") -> LanguageModel:
+def load(source: str | Path, which: str = "best", compiled: bool = False) -> LanguageModel:
     """Load a model with its tokenizer.
 
     Parameters
@@ -87,28 +87,31 @@ def load(source: str | Path, which: str = "best") -> LanguageModel:
         A run folder, one checkpoint inside of it, or a folder with a Hugging Face Llama.
     which : {"best", "last"}
         Which checkpoint of a run folder.
+    compiled : bool
+        Whether it generates by a compiled function, which takes a moment to start and is then several times as fast.
+        It adds up in another order, so a text may, rarely, go on differently than without.
 
     Raises
     ------
     UserError
-        There is no such model, or it is damaged or not supported.
+        There is no such model, it is damaged or not supported, or what compiles is not installed.
     """
-    folder = Path(source).expanduser()
+    folder, kind = Path(source).expanduser(), model_class(compiled)
     if is_foreign(folder):
         config = dataclasses.replace(Config(), model=huggingface.read_config(folder))
         tokenizer = load_tokenizer(folder)
         config.with_vocabulary(tokenizer.vocab_size)
-        return LanguageModel(huggingface.load_model(folder, config.model), tokenizer, config)
+        return LanguageModel(huggingface.load_model(folder, config.model, kind), tokenizer, config)
     checkpoint = find_checkpoint(folder, which)
     try:
         config, tokenizer = config_of(checkpoint), tokenizer_of(checkpoint)
         config.with_vocabulary(tokenizer.vocab_size)
-        model = Llama(config.model, config.vocab_size)
+        model = kind(config.model, config.vocab_size)
         state = load_weights(checkpoint, model)
     except (DamagedCheckpointError, OSError):
         if checkpoint.exists() or is_checkpoint(folder):
             raise
-        return load(source, which)  # the run goes on, and has removed it meanwhile
+        return load(source, which, compiled)  # the run goes on, and has removed it meanwhile
     return LanguageModel(model, tokenizer, config, state)
 
 

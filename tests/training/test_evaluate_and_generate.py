@@ -1,6 +1,7 @@
 """The two commands that use a finished run."""
 
 import dataclasses
+import importlib.util
 import io
 import json
 import math
@@ -218,6 +219,8 @@ def test_several_samples_a_stop_text_and_a_prompt_from_stdin(trained, tmp_path, 
     assert len({part[11:] for part in parts}) == 3
     text = alone.removeprefix("the king").removesuffix("\n")
     stop = text[5:8]
+    if importlib.util.find_spec("numba"):
+        assert generated("--prompt=the king", "--compile")[0] == alone
     assert generated("--prompt=the king", "--stop", stop)[0] == f"the king{text.partition(stop)[0]}\n"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the king\n")))
     assert generated("--prompt", "-")[0] == alone
@@ -228,6 +231,9 @@ def test_several_samples_a_stop_text_and_a_prompt_from_stdin(trained, tmp_path, 
     assert generated("--interactive")[0] == alone.removeprefix("the king")
     with pytest.raises(UserError, match="leave --prompt and --samples out"):
         generated("--interactive", "--samples=2")
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(UserError, match="pip install 'dist_llm"):
+        generated("--compile")
 
 
 @pytest.mark.parametrize(
