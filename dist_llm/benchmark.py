@@ -40,6 +40,7 @@ def main(argv: list[str], comm: Comm) -> int:
     parser.add_argument("--steps", type=count, default=3, help="training steps in a turn (default: 3)")
     parser.add_argument("--batch-size", type=count, default=16, help="sequences per step, all ranks (default: 16)")
     parser.add_argument("--ranks", type=count, help="processes of those that have several (default: usable cores)")
+    parser.add_argument("--llama2c", metavar="RUN.C", type=Path, help="llama2.c's run.c, for generation-llama2c")
     arguments = parser.parse_on_rank_0(argv, comm)
     if arguments is None:
         return 0
@@ -47,7 +48,9 @@ def main(argv: list[str], comm: Comm) -> int:
         raise UserError("the benchmark starts mpirun itself: start it without", agreed=True)
     placement = place(comm, None)
     cores, out = placement.threads, arguments.out
-    everyone = contestants(cores, arguments.ranks or cores)
+    if arguments.llama2c is not None and not arguments.llama2c.is_file():
+        raise UserError(f"--llama2c: there is no file {arguments.llama2c}")
+    everyone = contestants(cores, arguments.ranks or cores, arguments.llama2c)
     if arguments.list:
         width, task_width = max(len(c.name) for c in everyone), max(len(c.task) for c in everyone)
         for c in everyone:

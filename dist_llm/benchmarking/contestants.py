@@ -1,11 +1,13 @@
 """Who takes part and in what: the names on the command line, and what makes each of them."""
 
 import importlib.util
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
-from dist_llm.benchmarking import decoding, tokenizing, training_jax, training_numpy, training_torch
+from dist_llm.benchmarking import decoding, llama2c, tokenizing, training_jax, training_numpy, training_torch
 from dist_llm.benchmarking.turn import Answer, Job, Warm
 from dist_llm.config import Config
 from dist_llm.errors import UserError, did_you_mean
@@ -58,8 +60,11 @@ class Contestant:
 
     def why_not(self, config: Config) -> str | None:
         """Return why it cannot take part here; None if it can."""
+        if self.package == "llama2.c":
+            return None if shutil.which(llama2c.COMPILE[0]) else "there is no gcc"
         if importlib.util.find_spec(self.package) is None:
-            return f"{self.package} is not installed (pip install 'dist_llm[bench]')"
+            extra = "fast" if self.package == "numba" else "bench"
+            return f"{self.package} is not installed (pip install 'dist_llm[{extra}]')"
         if self.package in ("torch", "jax") and config.model.dropout:
             return "the baselines' model has no dropout: compare without --model.dropout"
         if self.package == "dist_llm":
@@ -70,7 +75,7 @@ class Contestant:
         return None
 
 
-def contestants(cores: int, ranks: int) -> list[Contestant]:
+def contestants(cores: int, ranks: int, llama2c_source: Path | None = None) -> list[Contestant]:
     """Return all contestants, in the order of their turns: on so many cores, and those of several ranks on so many."""
     ours, torch = training_numpy.make, training_torch.make
     peak = Contestant("sgemm", "peak", 1, cores, "peak of float32 matrix products in NumPy, one core and all", _sgemm)
@@ -88,8 +93,12 @@ def contestants(cores: int, ranks: int) -> list[Contestant]:
         Contestant("long-numpy", "long", 1, 1, one, partial(_long, make=ours)),
         Contestant("long-torch", "long", 1, 1, "PyTorch, one thread", long, "torch"),
         Contestant("generation-numpy", "generation", 1, 1, one, decoding.make_numpy),
+        Contestant("generation-compiled", "generation", 1, 1, "dist_llm, compiled", decoding.make_compiled, "numba"),
         Contestant("generation-torch", "generation", 1, 1, "PyTorch, one thread", decoding.make_torch, "torch"),
     ]
+    if llama2c_source is not None:
+        make, what = partial(llama2c.make, source=llama2c_source), "llama2.c's run.c, compiled by gcc -Ofast"
+        everyone.append(Contestant("generation-llama2c", "generation", 1, 1, what, make, "llama2.c"))
     if cores > 1:
         what = "PyTorch, threads on all cores"
         everyone.append(Contestant("generation-torch-all", "generation", 1, cores, what, decoding.make_torch, "torch"))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dist_llm.benchmarking.turn import Job, Warm, initial_model, timed
+from dist_llm.fast.selection import model_class
 from dist_llm.inference.kv_cache import new_kv_cache
 from dist_llm.model.llama import Llama
 from dist_llm.parallel.allocator import keep_freed_memory
@@ -24,7 +25,15 @@ def make_numpy(job: Job) -> Warm:
     """Build our model, which fills a context in each turn."""
     keep_freed_memory()
     placement, model = place(SerialComm(), job.threads), initial_model(job.config)
-    return _warm(job, lambda: numpy_decoder(model), str(placement.blas))
+    return _warm(job, lambda: our_decoder(model), str(placement.blas))
+
+
+def make_compiled(job: Job) -> Warm:
+    """Build our model with its compiled decoding, which does the same."""
+    keep_freed_memory()
+    place(SerialComm(), job.threads)
+    model = initial_model(job.config, model_class(compiled=True))
+    return _warm(job, lambda: our_decoder(model), "compiled by numba")
 
 
 def make_torch(job: Job) -> Warm:
@@ -54,7 +63,7 @@ def fill(decode: Decode, length: int) -> list[int]:
     return tokens
 
 
-def numpy_decoder(model: Llama) -> Decode:
+def our_decoder(model: Llama) -> Decode:
     """Return our model with an empty cache."""
     cache = new_kv_cache(model)
     return lambda token, position: model.decode(np.array([[token]]), position, cache)[0]

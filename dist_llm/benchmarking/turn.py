@@ -102,8 +102,8 @@ def batches(config: Config) -> Loader:
     return Loader.of(TokensInMemory(tokens, "random", 0), config)
 
 
-def initial_model(config: Config) -> Llama:
+def initial_model(config: Config, model_class: type[Llama] = Llama) -> Llama:
     """Return our model with its initial weights."""
-    model = Llama(config.model, config.vocab_size)
+    model = model_class(config.model, config.vocab_size)
     model.params.initialize(generator(config.train.seed, "weights"))
     return model

@@ -98,6 +98,7 @@ def test_a_worker_ends_when_the_benchmark_is_killed(start, tmp_path):
     ("options", "message"),
     [
         (["--only=sgem"], "--only: unknown contestant 'sgem'; did you mean sgemm?"),
+        (["--llama2c=nowhere"], "--llama2c: there is no file nowhere"),
         (["--out=file", "--only=sgemm"], "--out: file is a file: name a folder"),
         (["--repeats=0"], "argument --repeats: takes a whole number from 1 on, not '0' (--help lists the options)"),
         (
@@ -164,10 +165,11 @@ def test_of_a_configuration_only_the_model_counts(files, dim, vocab_size):
 def test_generation_and_tokenizers(run):
     result = run(
         0, "-m", "dist_llm.benchmark", *TINY, "--model.vocab_size=300", "--repeats=1",
-        "--only=generation-numpy,bpe-training-numpy,bpe-encoding",
+        "--only=generation-numpy,generation-compiled,bpe-training-numpy,bpe-encoding",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "generation-numpy: 7 tokens" in result.stdout
+    assert ("generation-compiled: 7 tokens" in result.stdout) == (importlib.util.find_spec("numba") is not None)
     assert "bpe-training-numpy: 300 tokens, 1.0 MB of text" in result.stdout
     assert ("left out: bpe-encoding-hf" in result.stdout) == (importlib.util.find_spec("tokenizers") is None)
 

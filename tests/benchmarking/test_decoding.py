@@ -1,6 +1,6 @@
 import pytest
 
-from dist_llm.benchmarking.decoding import fill, numpy_decoder, torch_decoders
+from dist_llm.benchmarking.decoding import fill, our_decoder, torch_decoders
 from dist_llm.config import ModelConfig
 from dist_llm.model.llama import Llama
 from dist_llm.seeding import generator
@@ -17,5 +17,5 @@ def test_the_baseline_generates_what_ours_does(n_kv_heads, tied):
     model = Llama(config, 50)
     model.params.initialize(generator(3, "weights"))
     baseline = fill(torch_decoders(model)(), config.max_seq_len)
-    assert baseline == fill(numpy_decoder(model), config.max_seq_len)
+    assert baseline == fill(our_decoder(model), config.max_seq_len)
     assert len(set(baseline)) > 5
