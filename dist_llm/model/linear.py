@@ -21,7 +21,7 @@ class Linear:
         rows = x.reshape(-1, x.shape[-1])
         # One product over all rows: NumPy would make a separate, smaller one for each leading index. For a single row,
         # as in generation, vecdot is faster than BLAS.
-        y = rows @ self.weight.data.T if len(rows) > 1 else np.vecdot(self.weight.data, rows)
+        y = rows @ self.weight.data.T if len(rows) != 1 else np.vecdot(self.weight.data, rows)
         return y.reshape(*x.shape[:-1], -1), x
 
     def backward(self, dy: np.ndarray, cache: np.ndarray) -> np.ndarray:
