@@ -1,4 +1,4 @@
-"""What a model is trained and generates with: what one reads, in NumPy, or the compiled layers, optimizers, decoding."""
+"""What a model trains and generates with: what one reads, in NumPy, or compiled layers, optimizers and decoding."""
 
 import importlib.util
 
