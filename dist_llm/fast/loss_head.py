@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from dist_llm.fast.compiled import compiled_sums
-from dist_llm.fast.elementwise import exp
+from dist_llm.fast.elementwise import exp, largest_of
 from dist_llm.fast.instructions import PAIRS
 from dist_llm.fast.products import product
 from dist_llm.model import loss_head
@@ -64,9 +64,7 @@ def exponentials_(logits, targets, before, largest, sums, of_targets):
     """
     N, n_words = logits.shape
     for n in range(N):
-        most = before[n]
-        for i in range(n_words):
-            most = max(most, logits[n, i])
+        most = max(before[n], largest_of(logits[n]))
         if 0 <= targets[n] < n_words:
             of_targets[n] = logits[n, targets[n]]
         total = np.float32(0)

@@ -5,14 +5,24 @@ import numpy as np
 from dist_llm.fast.compiled import compiled
 from dist_llm.fast.instructions import LANES, numbers_in_word, tile_of
 from dist_llm.fast.packing import aligned, pack_columns, pack_rows, pack_transposed, rounded_up, words_of
-from dist_llm.fast.processor import WIDE_TILE
+from dist_llm.fast.processor import NARROW_TILE, WIDE_TILE
 
-TILE_ROWS, TILE_VECTORS = WIDE_TILE
-WIDTH = TILE_VECTORS * LANES
-ROWS = 86 * TILE_ROWS  # of a, packed at a time: with WORDS they take half of a second-level cache of 1 MB
+WIDE_ROWS, NARROW_ROWS = WIDE_TILE[0], NARROW_TILE[0]
+WIDTH, NARROW_WIDTH = WIDE_TILE[1] * LANES, NARROW_TILE[1] * LANES
+TILE_ROWS = max(WIDE_ROWS, NARROW_ROWS)
+ROWS = 43 * TILE_ROWS  # of a, packed at a time: with WORDS they take half of a second-level cache of 1 MB
 WORDS = 288  # of the sum
 
-tile = tile_of(TILE_ROWS, TILE_VECTORS)
+wide_tile, narrow_tile = tile_of(*WIDE_TILE), tile_of(*NARROW_TILE)
+
+
+@compiled
+def tile(narrow, a, a_row, a_word, b, n_words, c, c_row, add):
+    """Multiply into a tile of either shape."""
+    if narrow:
+        narrow_tile(a, a_row, a_word, b, n_words, c, c_row, add)
+    else:
+        wide_tile(a, a_row, a_word, b, n_words, c, c_row, add)
 
 
 @compiled
@@ -38,14 +48,13 @@ def product(x, x_transposed, w, w_transposed, out, add, kind):
     step = most_words * numbers_in_word(kind)
     most_rows = rounded_up(min(ROWS, m), TILE_ROWS)
     a_memory = aligned(most_rows, most_words, kind).ravel()
-    b_memory = aligned(most_words, WIDTH, kind)
+    b_memory = aligned(most_words, WIDTH, kind).ravel()
     rows = aligned(WIDTH, most_words, kind).ravel()
     border = np.empty((TILE_ROWS, WIDTH), np.float32)
     for k in range(0, depth, step):
         k_stop = min(k + step, depth)
         n_words = words_of(k_stop - k, kind)
         adds = add or k > 0
-        b = b_memory[:n_words]
         for i in range(0, m, ROWS):
             i_stop = min(i + ROWS, m)
             n_rows = rounded_up(i_stop - i, TILE_ROWS)
@@ -58,19 +67,22 @@ def product(x, x_transposed, w, w_transposed, out, add, kind):
                 pack_rows(x_flat, i * x_row + k, x_row, i_stop - i, k_stop - k, a)
                 a_row, a_word = n_words, 1
             for j in range(0, n, WIDTH):
-                j_stop = min(j + WIDTH, n)
+                narrow = n - j <= NARROW_WIDTH
+                width, tile_rows = (NARROW_WIDTH, NARROW_ROWS) if narrow else (WIDTH, WIDE_ROWS)
+                j_stop = min(j + width, n)
+                b = b_memory[: n_words * width].reshape(n_words, width)
                 if w_transposed:
-                    w_rows = rows[: WIDTH * n_words].reshape(WIDTH, n_words)
+                    w_rows = rows[: width * n_words].reshape(width, n_words)
                     pack_transposed(w_flat, j * w_row + k, w_row, j_stop - j, k_stop - k, w_rows, b)
                 else:
                     pack_columns(w_flat, k * w_row + j, w_row, k_stop - k, j_stop - j, b)
-                for t in range(0, n_rows, TILE_ROWS):
+                for t in range(0, n_rows, tile_rows):
                     start = a_memory.ctypes.data + 4 * t * a_row
-                    if i + t + TILE_ROWS <= m and j_stop - j == WIDTH:
+                    if i + t + tile_rows <= m and j_stop - j == width:
                         place = out.ctypes.data + 4 * ((i + t) * n + j)
-                        tile(start, a_row, a_word, b, n_words, place, n, adds)
+                        tile(narrow, start, a_row, a_word, b, n_words, place, n, adds)
                     else:  # over the border of `out`
-                        tile(start, a_row, a_word, b, n_words, border.ctypes.data, WIDTH, False)
-                        for r in range(i + t, min(m, i + t + TILE_ROWS)):
+                        tile(narrow, start, a_row, a_word, b, n_words, border.ctypes.data, WIDTH, False)
+                        for r in range(i + t, min(m, i + t + tile_rows)):
                             for c in range(j, j_stop):
                                 out[r, c] = border[r - i - t, c - j] + (out[r, c] if adds else np.float32(0))
