@@ -40,6 +40,7 @@ TASKS = {
 # This project's ways to take a step: how their names begin, their model.precision, and what that is.
 OURS = (
     ("numpy", "float32", "dist_llm"),
+    ("compiled", "float32-compiled", "dist_llm's compiled layers"),
     ("bf16", "bfloat16", "dist_llm's compiled layers, bfloat16 products"),
 )
 
@@ -111,12 +112,14 @@ def contestants(cores: int, ranks: int, llama2c_source: Path | None = None) -> l
 
 def _our_steps(cores: int, ranks: int) -> Iterator[Contestant]:
     for prefix, precision, what in OURS:
-        make = partial(training_numpy.make, changes={"model": {"precision": precision}}, choose=True)
+        make = partial(training_numpy.make, changes={"model": {"precision": precision}})
         for suffix, processes, threads, how in (
             ("1x1", 1, 1, "one process, one thread"),
             ("1xALL", 1, cores, "one process, threads on all cores"),
             ("Nx1", ranks, 1, "ranks, one thread each"),
         ):
+            if suffix == "1xALL" and precision != "float32":
+                continue  # compiled layers have one thread
             c = Contestant(
                 f"{prefix}-{suffix}", "step", processes, threads, f"{what}: {how}", make, precision=precision
             )

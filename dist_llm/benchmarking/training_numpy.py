@@ -1,22 +1,9 @@
-"""The training step of this project: the very `TrainStep` that trains, on tokens drawn at random.
-
-As the baselines get what is best for them, ours may choose among micro-batches of one, two and four sequences.
-"""
+"""The training step of this project: the very `TrainStep` that trains, on tokens drawn at random."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 
-from dist_llm.benchmarking.turn import (
-    WARM_UP_STEPS,
-    Answer,
-    Job,
-    Warm,
-    batches,
-    fastest,
-    forget_memory,
-    timed,
-    tries,
-)
+from dist_llm.benchmarking.turn import WARM_UP_STEPS, Answer, Job, Warm, batches, timed
 from dist_llm.measuring.phases import Phases
 from dist_llm.measuring.tables import count
 from dist_llm.micro_batch import micro_batch_size
@@ -27,10 +14,8 @@ from dist_llm.training.precision import settled
 from dist_llm.training.step import TrainStep
 from dist_llm.training.step_result import StepResult
 
-MICRO_BATCH_SIZES = (1, 2, 4)
 
-
-def make(job: Job, changes: Mapping[str, Mapping[str, str]] | None = None, choose: bool = False) -> Warm:
+def make(job: Job, changes: Mapping[str, Mapping[str, str]] | None = None) -> Warm:
     """Build model, optimizer and strategy, and warm them up.
 
     Parameters
@@ -38,8 +23,6 @@ def make(job: Job, changes: Mapping[str, Mapping[str, str]] | None = None, choos
     job : Job
     changes : mapping, optional
         Of the configuration: ``changes[section][key]``.
-    choose : bool
-        Whether to take the fastest micro-batches rather than those of the configuration.
     """
     comm = job.comm
     config = settled(job.config.replace(changes or {}), comm)
@@ -49,10 +32,6 @@ def make(job: Job, changes: Mapping[str, Mapping[str, str]] | None = None, choos
     step = TrainStep(config, batches(config), comm, observer=phases)
     rows = shard(config.train.batch_size, comm.rank, comm.size)
     n_rows = rows.stop - rows.start
-
-    def step_by(micro_batch_size: int) -> None:
-        step.config = config.replace({"train": {"micro_batch_size": micro_batch_size}})
-        step()
 
     def turn() -> Answer:
         phases.seconds.clear()
@@ -64,12 +43,7 @@ def make(job: Job, changes: Mapping[str, Mapping[str, str]] | None = None, choos
         exposed_s, sent = (sum(getattr(r, name) for r in results) for name in ("comm_exposed_s", "comm_bytes"))
         return replace(answer, exposed_s=exposed_s, bytes_sent=sent)
 
-    if choose:
-        most = shard(config.train.batch_size, 0, comm.size).stop  # rank 0 has as many rows as any other
-        sizes = [size for size in MICRO_BATCH_SIZES if size <= most]
-        step_by(comm.allgather(fastest(sizes, step_by, tries(config)))[0])
-        forget_memory()
     timed(step, WARM_UP_STEPS)
     threads = count(placement.threads, "BLAS thread") + " each" * (comm.size > 1)
-    size = min(n_rows, micro_batch_size(step.config))
+    size = min(n_rows, micro_batch_size(config))
     return f"micro-batches of {size}, {placement.blas}, {threads}", turn

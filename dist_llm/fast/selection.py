@@ -1,5 +1,6 @@
 """What a model trains and generates with: what one reads, in NumPy, or compiled layers, optimizers and decoding."""
 
+import importlib
 import importlib.util
 
 import numpy as np
@@ -62,6 +63,10 @@ def missing(precision: str) -> str | None:
         return "numba is not installed: pip install 'dist_llm[fast]'"
     from dist_llm.fast.processor import has
 
+    try:
+        importlib.import_module("dist_llm.fast.layers")
+    except RuntimeError:  # numba's, where nothing is writable
+        return "numba finds no folder for what it compiles: name one that is writable in NUMBA_CACHE_DIR"
     if precision == "bfloat16" and not has("avx512bf16"):
         return "the processor has no AVX512-BF16"
     return None

@@ -1,5 +1,8 @@
 """Training with products of bfloat16 numbers: what is refused, what is kept, and that ranks agree in every bit."""
 
+import importlib.util
+import os
+import subprocess
 import sys
 
 import pytest
@@ -46,6 +49,18 @@ def test_numba_is_missed(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
     assert "pip install 'dist_llm[fast]'" in selection.missing("float32-compiled")
     assert selection.layers_of("float32") is PLAIN
+
+
+def test_nowhere_to_keep_what_is_compiled_is_one_line(tmp_path):
+    if importlib.util.find_spec("numba") is None:
+        pytest.skip("needs numba")
+    nowhere = {"HOME": "/proc/nowhere", "XDG_CACHE_HOME": "/proc/nowhere"}
+    environment = os.environ | nowhere | {"NUMBA_CACHE_LOCATOR_CLASSES": "UserWideCacheLocator"}
+    command = [sys.executable, "-m", "dist_llm.train", "--model.precision=bfloat16", f"--train.run_dir={tmp_path}/run"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "NUMBA_CACHE_DIR" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @here_too
