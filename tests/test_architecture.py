@@ -26,7 +26,7 @@ BASE = {
 ALLOWED = {
     "text": set(),
     "model": set(),
-    "fast": {"model"},
+    "fast": {"model", "optim"},
     "data": {"text"},
     "optim": {"model"},
     "parallel": set(),
@@ -49,7 +49,18 @@ ALLOWED = {
         "model",
         "text",
     },
-    "scalability": {"measuring", "training", "inference", "interop", "parallel", "data", "optim", "model", "text"},
+    "scalability": {
+        "measuring",
+        "training",
+        "inference",
+        "interop",
+        "parallel",
+        "data",
+        "optim",
+        "fast",
+        "model",
+        "text",
+    },
 }
 # The configuration names the strategies that there are, which is why their registry is but data.
 DATA = "dist_llm.parallel.registry"

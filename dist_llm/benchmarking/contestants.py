@@ -118,8 +118,6 @@ def _our_steps(cores: int, ranks: int) -> Iterator[Contestant]:
             ("1xALL", 1, cores, "one process, threads on all cores"),
             ("Nx1", ranks, 1, "ranks, one thread each"),
         ):
-            if suffix == "1xALL" and precision != "float32":
-                continue  # compiled layers have one thread
             c = Contestant(
                 f"{prefix}-{suffix}", "step", processes, threads, f"{what}: {how}", make, precision=precision
             )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from dist_llm.benchmarking.turn import WARM_UP_STEPS, Answer, Job, Warm, batches, timed
+from dist_llm.fast.threads import use_threads
 from dist_llm.measuring.phases import Phases
 from dist_llm.measuring.tables import count
 from dist_llm.micro_batch import micro_batch_size
@@ -29,6 +30,7 @@ def make(job: Job, changes: Mapping[str, Mapping[str, str]] | None = None) -> Wa
     keep_freed_memory()
     placement = place(comm, job.threads)
     phases = Phases()
+    use_threads(placement.threads)
     step = TrainStep(config, batches(config), comm, observer=phases)
     rows = shard(config.train.batch_size, comm.rank, comm.size)
     n_rows = rows.stop - rows.start

@@ -5,6 +5,7 @@ import numpy as np
 from dist_llm.fast.causal_attention import QUERIES, attention, attention_backward, kept_rows
 from dist_llm.fast.linear import Linear
 from dist_llm.fast.packing import words_of
+from dist_llm.fast.threads import share_out
 from dist_llm.model import attention as plain
 from dist_llm.model.causal_attention import SAFE_SCORE
 from dist_llm.model.layer import Cache
@@ -25,17 +26,25 @@ class Attention(plain.Attention):
         kind = self.linear.kind
         row = words_of(QUERIES, kind)
         kept = np.empty((B, self.n_heads, kept_rows(T), row) if T <= KEPT_KEYS else (0, 0, 0, 0), kind.dtype)
-        attention(qkv.ravel(), *self._rotation(T), o, sums, kept)
+        share_out(
+            B * self.n_kv_heads,
+            lambda kv: attention(qkv.ravel(), *self._rotation(T), o, sums, kept, kv.start, kv.stop),
+        )
         y, o_cache = self.o_proj.forward(o)
         return y, (qkv_cache, (qkv, o, sums, kept), o_cache)
 
     def backward(self, dy: np.ndarray, cache: Cache) -> np.ndarray:
         """Map (B, T, D) back to (B, T, D)."""
         qkv_cache, (qkv, o, sums, kept), o_cache = cache
-        T = dy.shape[1]
+        B, T, _ = dy.shape
         do = self.o_proj.backward(dy, o_cache)
         dqkv = np.empty_like(qkv)
-        attention_backward(do, o, sums, kept, qkv.ravel(), *self._rotation(T), dqkv.ravel())
+        share_out(
+            B * self.n_kv_heads,
+            lambda kv: attention_backward(
+                do, o, sums, kept, qkv.ravel(), *self._rotation(T), dqkv.ravel(), kv.start, kv.stop
+            ),
+        )
         return self.qkv_proj.backward(dqkv, qkv_cache)
 
     def _rotation(self, T: int) -> tuple[np.ndarray, np.float32, int, int, np.float32]:

@@ -140,7 +140,7 @@ def kept_rows(T):
 
 
 @compiled
-def attention(qkv, turns, scale, n_heads, n_kv_heads, safe_score, o, sums, kept):
+def attention(qkv, turns, scale, n_heads, n_kv_heads, safe_score, o, sums, kept, first_kv, last_kv):
     """Attend each position to itself and those before it.
 
     Parameters
@@ -157,9 +157,11 @@ def attention(qkv, turns, scale, n_heads, n_kv_heads, safe_score, o, sums, kept)
         Receives the sums of the exponentials.
     kept : ndarray of words, shape (B, H, kept_rows(T), 64's words), or (0, 0, 0, 0)
         Receives the exponentials, if there is room; and its type says what kind of words to multiply.
+    first_kv, last_kv : int
+        Which of the B K key and value heads to do, with the queries of each.
     """
     T, Dh = turns.shape
-    B, width = len(sums), (n_heads + 2 * n_kv_heads) * Dh
+    width = (n_heads + 2 * n_kv_heads) * Dh
     group, n_words, t_words = n_heads // n_kv_heads, words_of(Dh, kept), words_of(T, kept)
     n_panels = rounded_up(Dh, WIDTH) // WIDTH
     most_keys = rounded_up(T, WIDE_ROWS * NARROW_ROWS)
@@ -173,37 +175,37 @@ def attention(qkv, turns, scale, n_heads, n_kv_heads, safe_score, o, sums, kept)
     out = np.empty((QUERY_ROWS, n_panels * WIDTH), np.float32)
     block_sums = np.empty(QUERIES, np.float32)
     safe_square = safe_score * safe_score
-    for b in range(B):
+    for pair in range(first_kv, last_kv):
+        b, kv = pair // n_kv_heads, pair % n_kv_heads
         first = b * T * width
-        for kv in range(n_kv_heads):
-            k_start, v_start = first + (n_heads + kv) * Dh, first + (n_heads + n_kv_heads + kv) * Dh
-            rotate(qkv, k_start, width, turns, ONE, ONE, turned, 0, Dh)
-            longest_k = longest(turned.reshape(T, Dh))
-            pack_rows(turned, 0, Dh, T, Dh, k_rows)
-            pack_panels(qkv, v_start, width, T, Dh, v_panels)
-            for h in range(kv * group, (kv + 1) * group):
-                rotate(qkv, first + h * Dh, width, turns, ONE, scale, turned, 0, Dh)
-                safe = longest(turned.reshape(T, Dh)) * longest_k < safe_square
-                row = 0
-                for start in range(0, T, QUERIES):
-                    stop = min(start + QUERIES, T)
-                    exponentials(turned, start, stop, Dh, k_rows, rows, panels, safe, e, block_sums)
-                    pack_columns(e.ravel(), 0, QUERIES, stop, QUERIES, e_words)
-                    by_head(e_words, 1, e_words.shape[1], stop - start, v_panels, words_of(stop, kept), out, False)
-                    sums[b, h, start:stop] = block_sums[: stop - start]
-                    for t in range(start, stop):
-                        scaled(out[t - start], np.float32(1) / block_sums[t - start], o[b, t, h * Dh : (h + 1) * Dh])
-                    if len(kept):
-                        n_rows = rounded_up(stop, NARROW_ROWS)
-                        pack_rows(e.ravel(), 0, QUERIES, stop, QUERIES, kept[b, h, row : row + n_rows])
-                        row += n_rows
+        k_start, v_start = first + (n_heads + kv) * Dh, first + (n_heads + n_kv_heads + kv) * Dh
+        rotate(qkv, k_start, width, turns, ONE, ONE, turned, 0, Dh)
+        longest_k = longest(turned.reshape(T, Dh))
+        pack_rows(turned, 0, Dh, T, Dh, k_rows)
+        pack_panels(qkv, v_start, width, T, Dh, v_panels)
+        for h in range(kv * group, (kv + 1) * group):
+            rotate(qkv, first + h * Dh, width, turns, ONE, scale, turned, 0, Dh)
+            safe = longest(turned.reshape(T, Dh)) * longest_k < safe_square
+            row = 0
+            for start in range(0, T, QUERIES):
+                stop = min(start + QUERIES, T)
+                exponentials(turned, start, stop, Dh, k_rows, rows, panels, safe, e, block_sums)
+                pack_columns(e.ravel(), 0, QUERIES, stop, QUERIES, e_words)
+                by_head(e_words, 1, e_words.shape[1], stop - start, v_panels, words_of(stop, kept), out, False)
+                sums[b, h, start:stop] = block_sums[: stop - start]
+                for t in range(start, stop):
+                    scaled(out[t - start], np.float32(1) / block_sums[t - start], o[b, t, h * Dh : (h + 1) * Dh])
+                if len(kept):
+                    n_rows = rounded_up(stop, NARROW_ROWS)
+                    pack_rows(e.ravel(), 0, QUERIES, stop, QUERIES, kept[b, h, row : row + n_rows])
+                    row += n_rows
 
 
 @compiled_sums
-def attention_backward(do, o, sums, kept, qkv, turns, scale, n_heads, n_kv_heads, safe_score, dqkv):
+def attention_backward(do, o, sums, kept, qkv, turns, scale, n_heads, n_kv_heads, safe_score, dqkv, first_kv, last_kv):
     """Fill the gradient of `qkv`, given that of `o` and what `attention` computed."""
     T, Dh = turns.shape
-    B, width = len(sums), (n_heads + 2 * n_kv_heads) * Dh
+    width = (n_heads + 2 * n_kv_heads) * Dh
     group, n_words, t_words = n_heads // n_kv_heads, words_of(Dh, kept), words_of(T, kept)
     q_words = words_of(QUERIES, kept)
     n_panels = rounded_up(Dh, WIDTH) // WIDTH
@@ -224,54 +226,52 @@ def attention_backward(do, o, sums, kept, qkv, turns, scale, n_heads, n_kv_heads
     block_sums = np.empty(QUERIES, np.float32)
     along = np.zeros(rounded_up(T, QUERIES), np.float32)
     safe_square = safe_score * safe_score
-    for b in range(B):
+    for pair in range(first_kv, last_kv):
+        b, kv = pair // n_kv_heads, pair % n_kv_heads
         first = b * T * width
-        for kv in range(n_kv_heads):
-            k_start, v_start = first + (n_heads + kv) * Dh, first + (n_heads + n_kv_heads + kv) * Dh
-            rotate(qkv, k_start, width, turns, ONE, ONE, k, 0, Dh)
-            longest_k = longest(k.reshape(T, Dh))
-            pack_rows(k, 0, Dh, T, Dh, k_rows)
-            pack_panels(k, 0, Dh, T, Dh, k_panels)
-            pack_rows(qkv, v_start, width, T, Dh, v_rows)
-            dk[:] = 0
-            dv[:] = 0
-            for h in range(kv * group, (kv + 1) * group):
-                rotate(qkv, first + h * Dh, width, turns, ONE, scale, q, 0, Dh)
-                safe = longest(q.reshape(T, Dh)) * longest_k < safe_square
-                # o = (e / s) v, so every use of do wants it divided by s; and with p = e / s, the softmax has
-                # dscore = p (dp - sum(p dp)), where that sum over keys is the sum of do o over Dh.
-                for t in range(T):
-                    own = slice(h * Dh, (h + 1) * Dh)
-                    inverse = np.float32(1) / sums[b, h, t]
-                    along[t] = dot(do[b, t, own], o[b, t, own]) * inverse
-                    scaled(do[b, t, own], inverse, do_by_sum[t * Dh : (t + 1) * Dh])
-                row = 0
-                for start in range(0, T, QUERIES):
-                    stop = min(start + QUERIES, T)
-                    n_rows, own_words = rounded_up(stop, NARROW_ROWS), words_of(stop - start, kept)
-                    if len(kept):
-                        e = kept[b, h, row : row + n_rows]
-                        row += n_rows
-                    else:
-                        exponentials(q, start, stop, Dh, k_rows, rows, panels, safe, again, block_sums)
-                        pack_rows(again.ravel(), 0, QUERIES, stop, QUERIES, e_rows[:n_rows])
-                        e = e_rows[:n_rows]
-                    pack_panels(do_by_sum, start * Dh, Dh, stop - start, Dh, do_panels)
-                    by_head(e, q_words, 1, n_rows, do_panels, own_words, dv, True)
-                    pack_queries(do_by_sum, start * Dh, Dh, stop - start, Dh, rows, panels)
-                    by_queries(v_rows, stop, panels, ds)
-                    for key in range(stop):
-                        to_scores_(ds[key], e[key], along[start : start + QUERIES])
-                    # forward was scores = k q^T, so now ...
-                    pack_columns(ds.ravel(), 0, QUERIES, stop, QUERIES, ds_words)
-                    by_head(
-                        ds_words, 1, ds_words.shape[1], stop - start, k_panels, words_of(stop, kept), dq[start:], False
-                    )
-                    pack_rows(ds.ravel(), 0, QUERIES, stop, QUERIES, ds_rows[:n_rows])
-                    pack_panels(q, start * Dh, Dh, stop - start, Dh, q_panels)
-                    by_head(ds_rows, q_words, 1, n_rows, q_panels, own_words, dk, True)
-                rotate(dq.ravel(), 0, dq.shape[1], turns, -ONE, scale, dqkv, first + h * Dh, width)
-            rotate(dk.ravel(), 0, dk.shape[1], turns, -ONE, ONE, dqkv, k_start, width)
+        k_start, v_start = first + (n_heads + kv) * Dh, first + (n_heads + n_kv_heads + kv) * Dh
+        rotate(qkv, k_start, width, turns, ONE, ONE, k, 0, Dh)
+        longest_k = longest(k.reshape(T, Dh))
+        pack_rows(k, 0, Dh, T, Dh, k_rows)
+        pack_panels(k, 0, Dh, T, Dh, k_panels)
+        pack_rows(qkv, v_start, width, T, Dh, v_rows)
+        dk[:] = 0
+        dv[:] = 0
+        for h in range(kv * group, (kv + 1) * group):
+            rotate(qkv, first + h * Dh, width, turns, ONE, scale, q, 0, Dh)
+            safe = longest(q.reshape(T, Dh)) * longest_k < safe_square
+            # o = (e / s) v, so every use of do wants it divided by s; and with p = e / s, the softmax has
+            # dscore = p (dp - sum(p dp)), where that sum over keys is the sum of do o over Dh.
             for t in range(T):
-                there = v_start + t * width
-                dqkv[there : there + Dh] = dv[t, :Dh]
+                own = slice(h * Dh, (h + 1) * Dh)
+                inverse = np.float32(1) / sums[b, h, t]
+                along[t] = dot(do[b, t, own], o[b, t, own]) * inverse
+                scaled(do[b, t, own], inverse, do_by_sum[t * Dh : (t + 1) * Dh])
+            row = 0
+            for start in range(0, T, QUERIES):
+                stop = min(start + QUERIES, T)
+                n_rows, own_words = rounded_up(stop, NARROW_ROWS), words_of(stop - start, kept)
+                if len(kept):
+                    e = kept[b, h, row : row + n_rows]
+                    row += n_rows
+                else:
+                    exponentials(q, start, stop, Dh, k_rows, rows, panels, safe, again, block_sums)
+                    pack_rows(again.ravel(), 0, QUERIES, stop, QUERIES, e_rows[:n_rows])
+                    e = e_rows[:n_rows]
+                pack_panels(do_by_sum, start * Dh, Dh, stop - start, Dh, do_panels)
+                by_head(e, q_words, 1, n_rows, do_panels, own_words, dv, True)
+                pack_queries(do_by_sum, start * Dh, Dh, stop - start, Dh, rows, panels)
+                by_queries(v_rows, stop, panels, ds)
+                for key in range(stop):
+                    to_scores_(ds[key], e[key], along[start : start + QUERIES])
+                # forward was scores = k q^T, so now ...
+                pack_columns(ds.ravel(), 0, QUERIES, stop, QUERIES, ds_words)
+                by_head(ds_words, 1, ds_words.shape[1], stop - start, k_panels, words_of(stop, kept), dq[start:], False)
+                pack_rows(ds.ravel(), 0, QUERIES, stop, QUERIES, ds_rows[:n_rows])
+                pack_panels(q, start * Dh, Dh, stop - start, Dh, q_panels)
+                by_head(ds_rows, q_words, 1, n_rows, q_panels, own_words, dk, True)
+            rotate(dq.ravel(), 0, dq.shape[1], turns, -ONE, scale, dqkv, first + h * Dh, width)
+        rotate(dk.ravel(), 0, dk.shape[1], turns, -ONE, ONE, dqkv, k_start, width)
+        for t in range(T):
+            there = v_start + t * width
+            dqkv[there : there + Dh] = dv[t, :Dh]

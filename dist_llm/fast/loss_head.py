@@ -12,6 +12,7 @@ from dist_llm.fast.compiled import compiled_sums
 from dist_llm.fast.elementwise import exp, largest_of
 from dist_llm.fast.instructions import PAIRS
 from dist_llm.fast.products import product
+from dist_llm.fast.threads import share_out_arrays
 from dist_llm.model import loss_head
 
 PART_LOGITS = 1 << 18  # 1 MB
@@ -28,9 +29,10 @@ class LossHead(loss_head.LossHead):
         of_targets = np.empty_like(sums)
         for i, (words, part) in enumerate(parts):
             product(rows, False, self.weight.data[words], True, part, False, self.kind)
-            exponentials_(part, targets - words.start, largest[i], largest[i + 1], sums, of_targets)
+            share_out_arrays(exponentials_, part, targets - words.start, largest[i], largest[i + 1], sums, of_targets)
         for i, (words, part) in enumerate(parts):
-            to_gradient_(part, targets - words.start, np.exp(largest[i + 1] - largest[-1]) / sums)
+            factors = np.exp(largest[i + 1] - largest[-1]) / sums
+            share_out_arrays(to_gradient_, part, targets - words.start, factors)
         return float((np.log(sums, dtype=np.float64) + largest[-1] - of_targets).sum())
 
     def _backward_chunk(self, rows: np.ndarray, dlogits: np.ndarray, dh: np.ndarray) -> None:

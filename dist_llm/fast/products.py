@@ -6,6 +6,7 @@ from dist_llm.fast.compiled import compiled
 from dist_llm.fast.instructions import LANES, numbers_in_word, tile_of
 from dist_llm.fast.packing import aligned, pack_columns, pack_rows, pack_transposed, rounded_up, words_of
 from dist_llm.fast.processor import NARROW_TILE, WIDE_TILE
+from dist_llm.fast.threads import share_out
 
 WIDE_ROWS, NARROW_ROWS = WIDE_TILE[0], NARROW_TILE[0]
 WIDTH, NARROW_WIDTH = WIDE_TILE[1] * LANES, NARROW_TILE[1] * LANES
@@ -26,18 +27,8 @@ def tile(narrow, a, a_row, a_word, b, n_words, c, c_row, add):
 
 
 @compiled
-def product(x, x_transposed, w, w_transposed, out, add, kind):
-    """Compute out (+)= a b, with a = x or its transpose and b = w or its transpose.
-
-    Parameters
-    ----------
-    x, w : ndarray of float32
-    out : ndarray of float32, shape (m, n), contiguous
-    add : bool
-        Whether to add to `out`.
-    kind : ndarray
-        `PAIRS` to round to bfloat16, or `SINGLES`.
-    """
+def _product(x, x_transposed, first, w, w_transposed, out, add, kind):
+    """Compute the rows of `product` from the `first` on, as many as `out` has."""
     m, n = out.shape
     assert x.itemsize == w.itemsize == out.itemsize == out.strides[1] == 4
     assert out.strides[0] == 4 * n
@@ -60,11 +51,11 @@ def product(x, x_transposed, w, w_transposed, out, add, kind):
             n_rows = rounded_up(i_stop - i, TILE_ROWS)
             if x_transposed:
                 a = a_memory[: n_words * n_rows].reshape(n_words, n_rows)
-                pack_columns(x_flat, k * x_row + i, x_row, k_stop - k, i_stop - i, a)
+                pack_columns(x_flat, k * x_row + first + i, x_row, k_stop - k, i_stop - i, a)
                 a_row, a_word = 1, n_rows
             else:
                 a = a_memory[: n_rows * n_words].reshape(n_rows, n_words)
-                pack_rows(x_flat, i * x_row + k, x_row, i_stop - i, k_stop - k, a)
+                pack_rows(x_flat, (first + i) * x_row + k, x_row, i_stop - i, k_stop - k, a)
                 a_row, a_word = n_words, 1
             for j in range(0, n, WIDTH):
                 narrow = n - j <= NARROW_WIDTH
@@ -86,3 +77,31 @@ def product(x, x_transposed, w, w_transposed, out, add, kind):
                         for r in range(i + t, min(m, i + t + tile_rows)):
                             for c in range(j, j_stop):
                                 out[r, c] = border[r - i - t, c - j] + (out[r, c] if adds else np.float32(0))
+
+
+def product(
+    x: np.ndarray,
+    x_transposed: bool,
+    w: np.ndarray,
+    w_transposed: bool,
+    out: np.ndarray,
+    add: bool,
+    kind: np.ndarray,
+) -> None:
+    """Compute out (+)= a b, with a = x or its transpose and b = w or its transpose.
+
+    Parameters
+    ----------
+    x, w : ndarray of float32
+    x_transposed, w_transposed : bool
+    out : ndarray of float32, shape (m, n), contiguous
+    add : bool
+        Whether to add to `out`.
+    kind : ndarray
+        `PAIRS` to round to bfloat16, or `SINGLES`.
+    """
+
+    def compute(rows: slice) -> None:
+        _product(x, x_transposed, rows.start, w, w_transposed, out[rows], add, kind)
+
+    share_out(len(out), compute, TILE_ROWS)

@@ -5,6 +5,7 @@ import numpy as np
 from dist_llm.fast.compiled import compiled
 from dist_llm.fast.elementwise import exp
 from dist_llm.fast.linear import Linear
+from dist_llm.fast.threads import share_out_arrays
 from dist_llm.model import swiglu
 from dist_llm.model.layer import Cache
 
@@ -19,7 +20,7 @@ class SwiGLU(swiglu.SwiGLU):
         gate, gate_cache = self.gate_proj.forward(x)
         up, up_cache = self.up_proj.forward(x)
         h = np.empty_like(gate)
-        silu_multiply(gate.ravel(), up.ravel(), h.ravel())
+        share_out_arrays(silu_multiply, gate.ravel(), up.ravel(), h.ravel())
         y, down_cache = self.down_proj.forward(h)
         return y, (gate_cache, up_cache, (gate, up), down_cache)
 
@@ -28,7 +29,7 @@ class SwiGLU(swiglu.SwiGLU):
         gate_cache, up_cache, (gate, up), down_cache = cache
         dh = self.down_proj.backward(dy, down_cache)
         dgate, dup = np.empty_like(gate), np.empty_like(up)
-        silu_multiply_backward(dh.ravel(), gate.ravel(), up.ravel(), dgate.ravel(), dup.ravel())
+        share_out_arrays(silu_multiply_backward, dh.ravel(), gate.ravel(), up.ravel(), dgate.ravel(), dup.ravel())
         dx = self.up_proj.backward(dup, up_cache)
         dx += self.gate_proj.backward(dgate, gate_cache)
         return dx

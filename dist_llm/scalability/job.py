@@ -21,6 +21,7 @@ import numpy as np
 from dist_llm.config import Config, ParallelConfig
 from dist_llm.data.loader import Loader
 from dist_llm.errors import RunError
+from dist_llm.fast.threads import use_threads
 from dist_llm.measuring.jobs import Launcher, end, last_words, start
 from dist_llm.measuring.machine import CpuUsage, Disturbance
 from dist_llm.measuring.phases import Phases
@@ -119,6 +120,7 @@ def measure_training(comm: Comm, config: Config, least_steps: int, least_s: floa
     placement = place(comm, config.parallel.threads)
     data, _ = broadcast_tokens(Path(str(config.data.shards)), comm)
     phases = Phases()
+    use_threads(placement.threads)
     step = TrainStep(config, Loader.of(data.train, config), comm, observer=phases)
 
     losses = [step().loss for _ in range(WARM_UP_STEPS - 1)]

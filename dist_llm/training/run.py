@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dist_llm.data.loader import Loader
 from dist_llm.errors import RankLostError, RunError
+from dist_llm.fast.threads import use_threads
 from dist_llm.inference.evaluation import Evaluation, StoppedError
 from dist_llm.interop.huggingface import model_files
 from dist_llm.parallel.allocator import keep_freed_memory
@@ -77,6 +78,7 @@ class Run:
         hosts = comm.allgather(placement.host)
         self.config = config = comm.on_rank_0(lambda: fitted(config, self.data, hosts))
         loader = comm.on_every_rank(lambda: Loader.of(self.data.train, config))
+        use_threads(placement.threads)
         self.train_step = TrainStep(config, loader, comm)
         comm.watchdog.timeout_s = config.parallel.timeout_s
 
@@ -94,8 +96,7 @@ class Run:
             self._held = held.pop_all()
         self.position = self.position_in_folder(step)
         self.origin, self.began_with, self.alive = comm.rank, comm.size, list(range(comm.size))
-        self._stop = StopRequest()
-        self._held.callback(self._stop.close)
+        self._stop = self._held.enter_context(contextlib.closing(StopRequest()))
         self._validation = Validation(config, self.data, comm, self._stop, self.folder)
         self._files: RunFiles | None = None  # on rank 0
         self.progress = Progress(step, config.train.max_steps, shown=False)

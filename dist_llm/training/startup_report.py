@@ -18,8 +18,8 @@ from dist_llm.parallel.placement import Placement, memory_bytes
 
 _LAYERS = {
     "float32": "NumPy's, products of float32 numbers",
-    "float32-compiled": "compiled, products of float32 numbers; one thread, so that a rank for each core is fastest",
-    "bfloat16": "compiled, products of bfloat16 numbers; one thread, so that a rank for each core is fastest",
+    "float32-compiled": "compiled, products of float32 numbers",
+    "bfloat16": "compiled, products of bfloat16 numbers",
 }
 
 

@@ -180,8 +180,8 @@ def test_attention_reads_and_writes_nothing_outside(kind, B, T, n_kv_heads, grou
         (B, n_heads, kept_rows(T), words_of(QUERIES, kind)) if keep else (0, 0, 0, 0), 5, kind.dtype
     )
     how = (turns, np.float32(head_dim**-0.5), n_heads, n_kv_heads, np.float32(40))
-    attention(qkv, *how, o, sums, kept)
-    attention_backward(do, o, sums, kept, qkv, *how, dqkv)
+    attention(qkv, *how, o, sums, kept, 0, B * n_kv_heads)
+    attention_backward(do, o, sums, kept, qkv, *how, dqkv, 0, B * n_kv_heads)
     assert np.isfinite(o).all()
     assert np.isfinite(dqkv).all()
     for memory in (o_memory, sums_memory, dqkv_memory, kept_memory):
