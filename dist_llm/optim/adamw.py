@@ -18,8 +18,6 @@ from dist_llm.model.params import ROLES, Param, ParamStore
 from dist_llm.optim.sharding import Sharding, Unsharded
 from dist_llm.optim.state import ShardedState
 
-CHUNK = 1 << 14  # elements: parameter, gradient, two moments and scratch of a chunk together stay in the L2 cache
-
 
 class AdamW:
     """The optimizer and its two moments.
@@ -42,6 +40,7 @@ class AdamW:
     """
 
     whole_tensors = False
+    chunk = 1 << 14  # elements: parameter, gradient, two moments and scratch of a chunk together stay in the L2 cache
 
     def __init__(
         self,
@@ -59,14 +58,13 @@ class AdamW:
         n = 0
         for param in self._tensors:
             decay = 0.0 if param.role == "gain" else config.weight_decay
-            for start in range(max(param.slice.start, first), min(param.slice.stop, last), CHUNK):
-                stop = min(start + CHUNK, param.slice.stop, last)
+            for start in range(max(param.slice.start, first), min(param.slice.stop, last), self.chunk):
+                stop = min(start + self.chunk, param.slice.stop, last)
                 self._chunks.append((slice(start, stop), slice(n, n + stop - start), decay))
                 n += stop - start
         dtype = params.data.dtype
         self._m, self._v = (ShardedState(name, self._tensors, n, dtype, self.sharding) for name in ("m", "v"))
         self.m, self.v = self._m.own, self._v.own
-        self._scratch = np.empty(CHUNK, dtype)
 
     def prepare(self) -> None:
         """Do nothing: every rank updates what is its own."""
@@ -83,7 +81,7 @@ class AdamW:
         """Update a chunk of parameters, and of both moments, by its gradient."""
         beta1, beta2 = self.config.beta1, self.config.beta2
         correction1, correction2 = 1 - beta1**self.steps, 1 - beta2**self.steps
-        scratch = self._scratch[: len(p)]
+        scratch = np.empty_like(p)
         m *= beta1
         m += np.multiply(g, 1 - beta1, out=scratch)
         v *= beta2

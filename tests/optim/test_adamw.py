@@ -3,14 +3,13 @@ import pytest
 
 from dist_llm.config import OptimConfig
 from dist_llm.model.params import ParamStore
-from dist_llm.optim import adamw
 from dist_llm.optim.adamw import AdamW
 from tests.oracles.plain import plain_adamw
 
 
 @pytest.mark.parametrize("chunk", [1 << 14, 7])
 def test_many_steps_equal_the_plain_update(monkeypatch, chunk):
-    monkeypatch.setattr(adamw, "CHUNK", chunk)
+    monkeypatch.setattr(AdamW, "chunk", chunk)
     rng = np.random.default_rng(0)
     store = ParamStore()
     store.declare("matrix", (5, 6), "hidden", 1.0)
