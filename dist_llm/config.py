@@ -136,7 +136,7 @@ class ParallelConfig:
     """Ranks and threads."""
 
     threads: int | None = option(
-        None, "BLAS threads per rank; none: usable cores / ranks on the host, at least 1", positive=True
+        None, "threads per rank, BLAS's or the compiled layers'; none: usable cores / ranks on the host", positive=True
     )
     strategy: str = option(
         "overlapped",
