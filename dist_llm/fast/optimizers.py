@@ -1,7 +1,5 @@
 """`optim.adamw` and `optim.muon`, each pass over their numbers compiled: the same in every bit, fewer passes."""
 
-import math
-
 import numpy as np
 
 from dist_llm.fast.compiled import compiled_exactly
@@ -15,14 +13,10 @@ class AdamW(adamw.AdamW):
     chunk = 1 << 24
 
     def _update(
-        self, p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, lr: float, weight_decay: float
+        self, p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, decay: float, step_size: float, root: float
     ) -> None:
         beta1, beta2 = self.config.beta1, self.config.beta2
-        correction1, correction2 = 1 - beta1**self.steps, 1 - beta2**self.steps
-        factors = (
-            beta1, 1 - beta1, beta2, 1 - beta2, 1 - lr * weight_decay, 1 / math.sqrt(correction2), self.config.eps,
-            lr / correction1,
-        )  # fmt: skip
+        factors = beta1, 1 - beta1, beta2, 1 - beta2, decay, root, self.config.eps, step_size
         adamw_(p, g, m, v, *map(np.float32, factors))
 
 
@@ -39,12 +33,12 @@ class Muon(muon.Muon):
 
 
 @compiled_exactly
-def adamw_(p, g, m, v, beta1, one_beta1, beta2, one_beta2, decay, root, eps, lr):
+def adamw_(p, g, m, v, beta1, one_beta1, beta2, one_beta2, decay, root, eps, step_size):
     """Update parameters and moments by their gradients, all (n,)."""
     for i in range(len(p)):
         m[i] = m[i] * beta1 + g[i] * one_beta1
         v[i] = v[i] * beta2 + g[i] * g[i] * one_beta2
-        p[i] = p[i] * decay - m[i] / (np.sqrt(v[i]) * root + eps) * lr
+        p[i] = p[i] * decay - m[i] / (np.sqrt(v[i]) * root + eps) * step_size
 
 
 @compiled_exactly

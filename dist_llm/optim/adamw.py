@@ -72,15 +72,17 @@ class AdamW:
     def step(self, lr: float) -> None:
         """Update the parameters by their gradients."""
         self.steps += 1
+        beta1, beta2 = self.config.beta1, self.config.beta2
+        step_size, root = lr / (1 - beta1**self.steps), 1 / math.sqrt(1 - beta2**self.steps)
         for chunk, own, weight_decay in self._chunks:
-            self._update(self.params.data[chunk], self.params.grad[chunk], self.m[own], self.v[own], lr, weight_decay)
+            p, g = self.params.data[chunk], self.params.grad[chunk]
+            self._update(p, g, self.m[own], self.v[own], 1 - lr * weight_decay, step_size, root)
 
     def _update(
-        self, p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, lr: float, weight_decay: float
+        self, p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, decay: float, step_size: float, root: float
     ) -> None:
-        """Update a chunk of parameters, and of both moments, by its gradient."""
+        """Update a chunk of parameters, and of both moments, by its gradient; the last two correct the bias."""
         beta1, beta2 = self.config.beta1, self.config.beta2
-        correction1, correction2 = 1 - beta1**self.steps, 1 - beta2**self.steps
         scratch = np.empty_like(p)
         m *= beta1
         m += np.multiply(g, 1 - beta1, out=scratch)
@@ -88,13 +90,13 @@ class AdamW:
         np.multiply(g, g, out=scratch)
         scratch *= 1 - beta2
         v += scratch
-        if weight_decay:
-            p *= 1 - lr * weight_decay
+        if decay != 1:
+            p *= decay
         np.sqrt(v, out=scratch)
-        scratch *= 1 / math.sqrt(correction2)
+        scratch *= root
         scratch += self.config.eps
         np.divide(m, scratch, out=scratch)
-        scratch *= lr / correction1
+        scratch *= step_size
         p -= scratch
 
     @staticmethod
