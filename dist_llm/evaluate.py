@@ -22,7 +22,7 @@ from dist_llm.data.documents import read_texts
 from dist_llm.errors import UserError
 from dist_llm.inference.evaluation import Watcher, evaluate, total
 from dist_llm.inference.language_model import LanguageModel
-from dist_llm.micro_batch import micro_batch_size
+from dist_llm.model.micro_batch import micro_batch_size
 from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import place

@@ -13,7 +13,6 @@ BASE = {
     "__init__",
     "errors",
     "interrupts",
-    "micro_batch",
     "config",
     "settings",
     "seeding",
@@ -23,6 +22,7 @@ BASE = {
     "option",
     "regular_file",
 }
+ROOMS = {"inference", "interop", "parallel", "data", "optim", "model", "text"}  # of which training is made
 ALLOWED = {
     "text": set(),
     "model": set(),
@@ -32,35 +32,12 @@ ALLOWED = {
     "parallel": set(),
     "inference": {"parallel", "data", "model", "text"},
     "interop": {"model", "text"},
-    "training": {"inference", "interop", "parallel", "data", "optim", "fast", "model", "text"},
-    "launching": {"training", "inference", "interop", "parallel", "data", "optim", "model", "text"},
+    "training": {"fast", *ROOMS},
+    "launching": {"training", *ROOMS},
     "baselines": set(),
-    "measuring": {"training", "inference", "interop", "parallel", "data", "optim", "model", "text"},
-    "benchmarking": {
-        "measuring",
-        "baselines",
-        "training",
-        "inference",
-        "interop",
-        "parallel",
-        "data",
-        "optim",
-        "fast",
-        "model",
-        "text",
-    },
-    "scalability": {
-        "measuring",
-        "training",
-        "inference",
-        "interop",
-        "parallel",
-        "data",
-        "optim",
-        "fast",
-        "model",
-        "text",
-    },
+    "measuring": {"training", *ROOMS},
+    "benchmarking": {"measuring", "baselines", "training", "fast", *ROOMS},
+    "scalability": {"measuring", "training", "fast", *ROOMS},
 }
 # The configuration names the strategies that there are, which is why their registry is but data.
 DATA = "dist_llm.parallel.registry"

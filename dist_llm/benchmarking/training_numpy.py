@@ -7,7 +7,7 @@ from dist_llm.benchmarking.turn import WARM_UP_STEPS, Answer, Job, Warm, batches
 from dist_llm.fast.threads import use_threads
 from dist_llm.measuring.phases import Phases
 from dist_llm.measuring.tables import count
-from dist_llm.micro_batch import micro_batch_size
+from dist_llm.model.micro_batch import micro_batch_size
 from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.parallel.placement import place
 from dist_llm.partition import shard

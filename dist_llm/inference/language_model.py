@@ -14,8 +14,8 @@ from dist_llm.inference.evaluation import Evaluation, Sums, Watcher, evaluate_te
 from dist_llm.inference.generation import generate, prompt_tokens, sample_generators
 from dist_llm.inference.sampler import Sampler
 from dist_llm.inference.writing import write
-from dist_llm.micro_batch import micro_batch_size
 from dist_llm.model.llama import Llama
+from dist_llm.model.micro_batch import micro_batch_size
 from dist_llm.parallel.comm import Comm, SerialComm
 from dist_llm.text import Tokenizer
 

@@ -9,7 +9,7 @@ from dist_llm.config import Config
 from dist_llm.measuring.flops import flops_per_token
 from dist_llm.measuring.machine import Machine
 from dist_llm.measuring.peak import Peak
-from dist_llm.micro_batch import micro_batch_size
+from dist_llm.model.micro_batch import micro_batch_size
 from dist_llm.parallel.strategy import Traffic
 from dist_llm.scalability.analysis import Run, SeriesResult, summarize
 from dist_llm.scalability.performance_model import CostModel, Sample, Validation, Work, calibrate, validate

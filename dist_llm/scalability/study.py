@@ -13,8 +13,8 @@ from dist_llm.errors import RunError, UserError
 from dist_llm.measuring.jobs import Launcher, choose_launcher, slurm_cores
 from dist_llm.measuring.peak import Peak, prepare_peak
 from dist_llm.measuring.tables import count
-from dist_llm.micro_batch import micro_batch_size
 from dist_llm.model.llama import count_parameters
+from dist_llm.model.micro_batch import micro_batch_size
 from dist_llm.parallel.cores import usable_cores
 from dist_llm.parallel.placement import Placement
 from dist_llm.parallel.registry import STRATEGIES

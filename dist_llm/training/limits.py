@@ -10,9 +10,9 @@ from dist_llm.data.loader import Loader, validation_windows
 from dist_llm.data.preparation import Data
 from dist_llm.errors import UserError
 from dist_llm.inference.generation import prompt_tokens
-from dist_llm.micro_batch import micro_batch_size
 from dist_llm.model.causal_attention import kept_bytes
 from dist_llm.model.llama import count_parameters
+from dist_llm.model.micro_batch import micro_batch_size
 
 # What would take all memory before anything else could say so.
 MOST_LAYERS = 100_000

@@ -22,7 +22,7 @@ def settled(config: Config, comm: Comm) -> Config:
         wanted = able[0] if able else "float32"
     comm.on_every_rank(lambda: layers_of(wanted))
     if wanted in COMPILED:
-        # A rank of each host compiles, a quarter of a minute the first time, and the others find what it has kept.
+        # A rank of each host compiles, some 20 seconds the first time, and the others find what it has kept.
         first = first_of_host(comm)[comm.rank] == comm.rank
         for own_turn in (first, not first):
             if own_turn:

@@ -11,8 +11,8 @@ import numpy as np
 from dist_llm import __version__
 from dist_llm.config import Config
 from dist_llm.data.preparation import Data
-from dist_llm.micro_batch import micro_batch_size
 from dist_llm.model.llama import Llama
+from dist_llm.model.micro_batch import micro_batch_size
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import Placement, memory_bytes
 
@@ -62,9 +62,7 @@ def startup_report(
         f"{len(data.train):,} to train on, {len(data.val):,} to validate ({shards})",
         f"steps    {t.max_steps:,} x {_count(t.batch_size, 'sequence')} x {_count(c.max_seq_len, 'token')} = "
         f"{t.max_steps * tokens_per_step:,} tokens; at most {_count(per_rank, 'sequence')} per rank, "
-        f"{min(per_rank, micro_batch_size(config))} at a time"
-        + ", chosen for the model"
-        * (t.micro_batch_size is None),
+        f"{min(per_rank, micro_batch_size(config))} at a time{', chosen for the model' * (t.micro_batch_size is None)}",
         f"evals    {_evaluations(config, data)}",
         f"ranks    {comm.size} on {_count(n_hosts, 'host')}{per_host}; MPI: {comm.mpi_version}"
         + f"; strategy: {config.parallel.strategy}" * (comm.size > 1),

@@ -15,8 +15,8 @@ from dist_llm.config import Config
 from dist_llm.data.loader import NOT_COUNTED, Loader
 from dist_llm.errors import RunError
 from dist_llm.fast.selection import optimizers_of
-from dist_llm.micro_batch import micro_batch_size
 from dist_llm.model.llama import Llama
+from dist_llm.model.micro_batch import micro_batch_size
 from dist_llm.optim.clip import clip_, global_norm
 from dist_llm.optim.registry import boundaries, make_optimizer
 from dist_llm.optim.schedule import learning_rate

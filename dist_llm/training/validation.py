@@ -8,8 +8,8 @@ from dist_llm.config import Config
 from dist_llm.data.loader import validation_windows
 from dist_llm.data.preparation import Data
 from dist_llm.inference.evaluation import Evaluation, Watcher, evaluate, spread
-from dist_llm.micro_batch import micro_batch_size
 from dist_llm.model.llama import Llama
+from dist_llm.model.micro_batch import micro_batch_size
 from dist_llm.parallel.comm import Comm
 from dist_llm.text import printable
 from dist_llm.training.progress import Progress

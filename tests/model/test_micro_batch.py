@@ -1,10 +1,12 @@
 """How many sequences are worked on at once."""
 
+import numpy as np
 import pytest
 
 from dist_llm.config import Config
-from dist_llm.micro_batch import LOGITS, micro_batch_size
-from dist_llm.model.loss_head import CHUNK_LOGITS
+from dist_llm.model.loss_head import LossHead
+from dist_llm.model.micro_batch import micro_batch_size
+from dist_llm.model.params import Param
 
 
 def size(vocab_size: int = 512, max_seq_len: int = 256, batch_size: int = 16, **parallel: str) -> int:
@@ -46,5 +48,9 @@ def test_where_whole_ones_are_dealt_out_there_are_some_for_each_rank():
     assert size(strategy="deterministic") == 2
 
 
-def test_logits_are_those_the_loss_head_keeps():
-    assert LOGITS == CHUNK_LOGITS
+@pytest.mark.parametrize("vocab_size", [2**16, 2**16 + 1, 2**17, 2**17 + 1])
+def test_logits_are_those_the_loss_head_keeps(vocab_size):
+    """As many sequences as have theirs in one chunk, and no more, as far as there are 512 tokens."""
+    head, rows = LossHead(Param("", (vocab_size, 8), 0, "head", 1.0)), size(vocab_size, 64) * 64
+    assert len(head._chunks(np.empty((rows, 8), np.float32))) == 1
+    assert rows == 512 or len(head._chunks(np.empty((rows + 64, 8), np.float32))) == 2

@@ -6,9 +6,9 @@ are more than a chunk of the loss head are computed twice.
 """
 
 from dist_llm.config import Config
+from dist_llm.model.loss_head import CHUNK_LOGITS
 
 TOKENS = 512
-LOGITS = 1 << 25  # a chunk of `model.loss_head`
 LEAST_DEALT = 8  # micro-batches in a batch that are dealt out whole
 
 
@@ -20,7 +20,7 @@ def micro_batch_size(config: Config) -> int:
     train = config.train
     if train.micro_batch_size is not None:
         return train.micro_batch_size
-    size = min(TOKENS, LOGITS // config.vocab_size) // config.model.max_seq_len
+    size = min(TOKENS, CHUNK_LOGITS // config.vocab_size) // config.model.max_seq_len
     if config.parallel.strategy == "deterministic":
         # The ranks then get whole micro-batches: there must be some for each.
         size = min(size, train.batch_size // LEAST_DEALT)
