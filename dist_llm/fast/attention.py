@@ -26,10 +26,8 @@ class Attention(plain.Attention):
         kind = self.linear.kind
         row = words_of(QUERIES, kind)
         kept = np.empty((B, self.n_heads, kept_rows(T), row) if T <= KEPT_KEYS else (0, 0, 0, 0), kind.dtype)
-        share_out(
-            B * self.n_kv_heads,
-            lambda kv: attention(qkv.ravel(), *self._rotation(T), o, sums, kept, kv.start, kv.stop),
-        )
+        arrays = qkv.ravel(), *self._rotation(T), o, sums, kept
+        share_out(B * self.n_kv_heads, lambda kv: attention(*arrays, kv.start, kv.stop))
         y, o_cache = self.o_proj.forward(o)
         return y, (qkv_cache, (qkv, o, sums, kept), o_cache)
 
@@ -39,12 +37,8 @@ class Attention(plain.Attention):
         B, T, _ = dy.shape
         do = self.o_proj.backward(dy, o_cache)
         dqkv = np.empty_like(qkv)
-        share_out(
-            B * self.n_kv_heads,
-            lambda kv: attention_backward(
-                do, o, sums, kept, qkv.ravel(), *self._rotation(T), dqkv.ravel(), kv.start, kv.stop
-            ),
-        )
+        arrays = do, o, sums, kept, qkv.ravel(), *self._rotation(T), dqkv.ravel()
+        share_out(B * self.n_kv_heads, lambda kv: attention_backward(*arrays, kv.start, kv.stop))
         return self.qkv_proj.backward(dqkv, qkv_cache)
 
     def _rotation(self, T: int) -> tuple[np.ndarray, np.float32, int, int, np.float32]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dist_llm.fast.compiled import compiled, compiled_sums
-from dist_llm.fast.elementwise import exp
+from dist_llm.fast.elementwise import exp, largest_of
 from dist_llm.fast.swiglu import silu_multiply
 from dist_llm.model import llama
 
@@ -127,13 +127,12 @@ def attend(q, keys, values, scores, o):
     """Compute o = softmax(q k^T / sqrt(Dh)) v of one head, over as many positions as `scores` has room for."""
     T, head_dim = len(scores), len(q)
     scale = np.float32(1) / np.sqrt(np.float32(head_dim))
-    most = np.float32(-np.inf)
     for t in range(T):
         score = np.float32(0)
         for i in range(head_dim):
             score += q[i] * keys[t, i]
         scores[t] = score * scale
-        most = max(most, scores[t])
+    most = largest_of(scores)
     total = np.float32(0)
     for t in range(T):
         scores[t] = exp(scores[t] - most)

@@ -175,9 +175,8 @@ class Llama:
         x, mask = dropout(x, self.config.dropout, rngs)
         blocks = []
         for layer in self.layers:
-            again = (
-                (x, copy.deepcopy(rngs)) if self.config.recompute else None
-            )  # the generators draw the same once more
+            # To be computed again, with generators that draw the same once more.
+            again = (x, copy.deepcopy(rngs)) if self.config.recompute else None
             x, block = layer.forward(x, rngs)
             blocks.append(again or block)
             del block  # or it would still be there while the next block fills another

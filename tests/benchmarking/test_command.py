@@ -22,13 +22,19 @@ def workers(folder) -> list[int]:
     return processes_of("dist_llm.benchmarking.worker", folder)
 
 
-@pytest.mark.mpirun
-def test_contestants_take_turns_and_are_gone_afterwards(run, tmp_path):
+def take_steps(run, repeats: int, *options: str, **environment: str):
+    """Run the benchmark with turns of one step of a tiny model, by two ranks where there are ranks."""
     result = run(
-        0, "-m", "dist_llm.benchmark", *TINY, "--repeats=2", "--steps=1", "--batch-size=5", "--ranks=2",
-        "--only=sgemm,numpy-1x1,numpy-Nx1", "--out=results",
+        0, "-m", "dist_llm.benchmark", *TINY, f"--repeats={repeats}", "--steps=1", "--batch-size=5", "--ranks=2",
+        *options, **environment,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
+    return result
+
+
+@pytest.mark.mpirun
+def test_contestants_take_turns_and_are_gone_afterwards(run, tmp_path):
+    result = take_steps(run, 2, "--only=sgemm,numpy-1x1,numpy-Nx1", "--out=results")
     assert workers(tmp_path) == []
     report = json.loads((tmp_path / "results" / "benchmark.json").read_text())
     assert report["model"]["dim"] == 16
@@ -123,22 +129,16 @@ def test_list(run):
 @pytest.mark.mpirun
 def test_baselines(run):
     pytest.importorskip("torch")
-    result = run(
-        0, "-m", "dist_llm.benchmark", *TINY, "--repeats=1", "--steps=1", "--batch-size=5", "--ranks=2",
-        "--only=torch-eager-1,torch-ddp-gloo,torch-bf16-ddp-gloo,generation-torch", PYTHONWARNINGS="default",
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
+    result = take_steps(
+        run, 1, "--only=torch-eager-1,torch-ddp-gloo,torch-bf16-ddp-gloo,generation-torch", PYTHONWARNINGS="default"
+    )
     assert "left out" not in result.stdout
     assert "torch-bf16-ddp-gloo: " in result.stdout
 
 
 @pytest.mark.mpirun
 def test_compiled_layers(run, tmp_path):
-    result = run(
-        0, "-m", "dist_llm.benchmark", *TINY, "--repeats=1", "--steps=1", "--batch-size=5", "--ranks=2",
-        "--only=numpy-Nx1,bf16-Nx1", "--out=results",
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
+    result = take_steps(run, 1, "--only=numpy-Nx1,bf16-Nx1", "--out=results")
     why_not = next(c for c in contestants(2, 2) if c.name == "bf16-Nx1").why_not(Config())
     assert ("left out: bf16-Nx1: " in result.stdout) == (why_not is not None)
     report = json.loads((tmp_path / "results" / "benchmark.json").read_text())
