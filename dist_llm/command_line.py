@@ -116,12 +116,16 @@ def whole_number(least: int) -> Callable[[str], int]:
     return parse
 
 
-def seconds(text: str) -> float:
-    """Parse a number of seconds: a type for `add_argument`."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"takes a number of seconds from 0 on, not {text!r}")
-    return value
+def amount(unit: str) -> Callable[[str], float]:
+    """Return a type for `add_argument`: a finite number of `unit` from 0 on."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not 0 <= value < math.inf:
+            raise argparse.ArgumentTypeError(f"takes a number of {unit} from 0 on, not {text!r}")
+        return value
+
+    return parse

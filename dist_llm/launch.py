@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from dist_llm import train
-from dist_llm.command_line import CommandLine, seconds, settings, whole_number
+from dist_llm.command_line import CommandLine, amount, settings, whole_number
 from dist_llm.errors import UserError
 from dist_llm.launching.hosts import parse_hosts, read_hostfile
 from dist_llm.launching.mpi_command import MPICommand
@@ -57,7 +57,7 @@ def command_line() -> CommandLine:
         f"before its end has exit status {STOPPED}",
     )  # fmt: skip
     parser.add_argument(
-        "--grace-s", type=seconds, default=GRACE_S, metavar="SECONDS",
+        "--grace-s", type=amount("seconds"), default=GRACE_S, metavar="SECONDS",
         help=f"time for the ranks to save and end when they are asked to (default: {GRACE_S:g})",
     )  # fmt: skip
     parser.add_argument(

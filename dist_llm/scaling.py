@@ -13,7 +13,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from dist_llm.command_line import CommandLine, seconds, settings, whole_number
+from dist_llm.command_line import CommandLine, amount, settings, whole_number
 from dist_llm.config import Config
 from dist_llm.errors import UserError
 from dist_llm.measuring.machine import look_at_machine
@@ -21,11 +21,12 @@ from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import place
 from dist_llm.parallel.program import run
 from dist_llm.scalability.comparison import compare, read_report
+from dist_llm.scalability.measurements import QUICK, THOROUGH
 from dist_llm.scalability.output import judge, out_folder, write_comparison, write_report
 from dist_llm.scalability.points import MODES
 from dist_llm.scalability.projection import TYPICAL, parse_network
 from dist_llm.scalability.report import make_report
-from dist_llm.scalability.study import QUICK, THOROUGH, plan
+from dist_llm.scalability.study import plan
 
 
 def main(argv: list[str], comm: Comm) -> int:
@@ -36,9 +37,13 @@ def main(argv: list[str], comm: Comm) -> int:
     add("--mode", choices=(*MODES, "both"), default="both", help="strong: a fixed batch; weak: a batch per rank")
     points = "ranks x threads (default: 1, 2, 4, ... x 1, and the usable cores in every other division)"
     add("--points", metavar="RxT,RxT", help=points)
-    add("--repeats", type=n, help="rounds; each point once in each (default: 5; quick: 3)")
+    add("--repeats", type=n, help="rounds, at least; each point once in each (default: 6, the least for an interval)")
     add("--steps", type=n, help="measured in a run, at least (default: 5; quick: 2)")
-    add("--seconds", type=seconds, help="of a run, at least (default: 3; quick: 1.5)")
+    add("--seconds", type=amount("seconds"), help="of a run, at least (default: 3; quick: 1)")
+    width = "more rounds, until the 95%% intervals of efficiency are narrower than this (default: 2)"
+    add("--width", type=amount("percent"), metavar="PERCENT", help=width)
+    patience = "how long to go on for that, and for what other work disturbed (default: 10; quick: 1)"
+    add("--patience", type=amount("minutes"), metavar="MINUTES", help=patience)
     add("--weak-batch-size", type=n, help="weak: sequences per step and rank (default: --train.batch_size)")
     network = "project to hosts joined so: latency in us, Gbit/s of a link; several allowed (default: "
     network += "; ".join(f"{typical.latency_us:g},{typical.gbit_s:g}" for typical in TYPICAL)
@@ -60,16 +65,20 @@ def main(argv: list[str], comm: Comm) -> int:
         return 0
     networks = [parse_network(text) for text in arguments.network] or TYPICAL
     wishes = {k: wish for k in ("repeats", "steps", "seconds") if (wish := getattr(arguments, k)) is not None}
+    wishes |= {} if arguments.width is None else {"width": arguments.width / 100}
+    wishes |= {} if arguments.patience is None else {"patience_s": 60 * arguments.patience}
     method = replace(QUICK if arguments.quick else THOROUGH, **wishes)
     config, placement = settings(arguments).apply_to(Config()), place(comm, None)
     weak = arguments.weak_batch_size or config.train.batch_size
     study = plan(config, placement, method, arguments.mode, arguments.points, arguments.launcher, weak)
     with out_folder(arguments.out) as folder:
-        machine = look_at_machine(placement, study.cores)
+        machine = look_at_machine(placement, study.measured.cores)
         study.run()
-        report = make_report(study, machine, f"python -m dist_llm.scaling {shlex.join(argv)}".strip(), weak, networks)
+        report = make_report(
+            study.measured, machine, f"python -m dist_llm.scaling {shlex.join(argv)}".strip(), networks
+        )
         write_report(report, folder, [compare(older[0], report)] if older else [])
-    if study.interrupted:
+    if study.measured.interrupted:
         raise KeyboardInterrupt
     judge(report)
     return 0

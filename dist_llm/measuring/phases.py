@@ -5,7 +5,7 @@ A step calls some hundreds of observed methods, which takes the clocks a few ten
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,17 +16,24 @@ OUTSIDE = ("data", "reduction", "optimizer", "rest")  # rest: zeroing, metrics
 
 
 class Phases:
-    """An `Observer` of a `TrainStep`: seconds by phase, of which ``forward`` and ``backward`` are the whole model's."""
+    """An `Observer` of a `TrainStep`: seconds by phase, of which ``forward`` and ``backward`` are the whole model's.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    waited_s : callable, optional
+        Returns the seconds waited for other ranks so far: those are left out. By default they are in the phases.
+    """
+
+    def __init__(self, waited_s: Callable[[], float] = lambda: 0.0) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._waited_s = waited_s
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Take the time of a ``with`` block."""
-        start = time.perf_counter()
+        start = time.perf_counter() - self._waited_s()
         yield
-        self.seconds[name] += time.perf_counter() - start
+        self.seconds[name] += time.perf_counter() - self._waited_s() - start
 
     def layer(self, phase: str, layer: Any) -> Any:
         """Return a wrapper of a layer that takes its time."""

@@ -23,6 +23,10 @@ class Spread:
         rounds = list(values)
         return cls(median(rounds), min(rounds), max(rounds), rounds, median_interval(rounds))
 
+    def is_within(self, width: float) -> bool:
+        """Say whether the interval is known, and narrower than this."""
+        return self.interval is not None and self.interval[1] - self.interval[0] < width
+
     def middle(self, digits: int, factor: float = 1, unit: str = "") -> str:
         """Return the median as text, times a factor."""
         return f"{factor * self.median:,.{digits}f}{unit}"

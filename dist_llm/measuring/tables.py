@@ -37,3 +37,8 @@ def between(values: Sequence[float], digits: int, unit: str = "") -> str:
 def count(n: int, noun: str) -> str:
     """Return ``1 rank``, ``2 ranks``."""
     return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
+def duration(seconds: float) -> str:
+    """Return ``40 s``, ``12 min``."""
+    return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"

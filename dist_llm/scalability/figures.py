@@ -93,7 +93,7 @@ def _shares(axes: Any, measured: Sequence[SeriesResult]) -> None:
     points = [(f"{s.mode} {p.point}{' (over)' * p.oversubscribed}", p) for s in measured for p in s.points]
     left = [0.0] * len(points)
     for phase, color in zip(PHASES, PHASE_COLORS, strict=True):
-        widths = [100 * p.shares[phase] for _, p in points]
+        widths = [100 * p.shares[phase].median for _, p in points]
         bars = axes.barh([label for label, _ in points], widths, left=left, color=color, label=phase, alpha=0.85)
         axes.bar_label(bars, [f"{w:.1f}" if w >= 4 else "" for w in widths], label_type="center", color="white")
         left = [a + b for a, b in zip(left, widths, strict=True)]

@@ -5,13 +5,11 @@ a launcher reaches, and no common file system is needed.
 """
 
 import json
-import math
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
@@ -19,52 +17,21 @@ import msgspec
 import numpy as np
 
 from dist_llm.config import Config, ParallelConfig
-from dist_llm.data.loader import Loader
 from dist_llm.errors import RunError
-from dist_llm.fast.threads import use_threads
 from dist_llm.measuring.jobs import Launcher, end, last_words, start
-from dist_llm.measuring.machine import CpuUsage, Disturbance
-from dist_llm.measuring.phases import Phases
 from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.parallel.comm import Comm
-from dist_llm.parallel.placement import Placement, peak_memory_bytes, place
+from dist_llm.parallel.placement import place
 from dist_llm.parallel.program import run
 from dist_llm.parallel.registry import STRATEGIES
 from dist_llm.partition import partition
 from dist_llm.scalability.points import Point
-from dist_llm.scalability.wait_times import wait_times
-from dist_llm.training.broadcast_tokens import broadcast_tokens
-from dist_llm.training.step import TrainStep
+from dist_llm.scalability.training_run import Training, measure_training
 
 MARK = "measured: "
-WARM_UP_STEPS = 2
 BATCHES, BATCH_S = 7, 0.03
 
 Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True)
-class RankTimes:
-    """What one rank measured, of all steps."""
-
-    seconds: dict[str, float]  # by phase: compute, communication, imbalance, data, optimizer and other
-    total_s: float
-    backward_s: float
-    peak_memory_bytes: int
-    bytes_sent: float
-    placement: Placement
-
-
-@dataclass(frozen=True)
-class Training:
-    """What a job of training steps measured."""
-
-    steps: int
-    seconds: float  # of the slowest rank
-    losses: list[float]  # of all steps from the first on, warm-up included
-    disturbance: Disturbance
-    mpi: str
-    ranks: list[RankTimes]
 
 
 @dataclass(frozen=True)
@@ -110,49 +77,6 @@ def main(argv: list[str], comm: Comm) -> int:
     if comm.rank == 0:
         print(MARK + json.dumps(asdict(answer)), flush=True)
     return 0
-
-
-def measure_training(comm: Comm, config: Config, least_steps: int, least_s: float) -> Training:
-    """Train from the beginning, and measure the steps after the first ones; collective.
-
-    Those are as many as take `least_s` seconds, and at least `least_steps`; rank 0 has the ``data.shards``.
-    """
-    placement = place(comm, config.parallel.threads)
-    data, _ = broadcast_tokens(Path(str(config.data.shards)), comm)
-    phases = Phases()
-    use_threads(placement.threads)
-    step = TrainStep(config, Loader.of(data.train, config), comm, observer=phases)
-
-    losses = [step().loss for _ in range(WARM_UP_STEPS - 1)]
-    start_s = time.perf_counter()
-    losses.append(step().loss)
-    last_s = time.perf_counter() - start_s
-    steps = max(least_steps, math.ceil(least_s / max(comm.allgather(last_s))))
-    if not step.strategy.synchronous:  # whole rounds of local steps, or the averaging that ends them would not count
-        local_steps = config.parallel.local_steps
-        losses += [step().loss for _ in range(-WARM_UP_STEPS % local_steps)]
-        steps = -(-steps // local_steps) * local_steps
-
-    usage = CpuUsage(comm, placement)
-    phases.seconds.clear()
-    comm.allreduce_(np.zeros(1))  # all leave it at the same moment
-    start_s = time.perf_counter()
-    with comm.counting() as counts:
-        results = [step() for _ in range(steps)]
-    total_s = time.perf_counter() - start_s
-    worst = usage.disturbance()
-    step.close()
-
-    imbalance_s, communication_s = wait_times(comm, counts.waits)
-    clocks = phases.seconds
-    seconds = {"compute": clocks["forward"] + clocks["backward"]}
-    seconds |= {"communication": communication_s, "imbalance": imbalance_s}
-    seconds |= {phase: clocks[phase] for phase in ("data", "optimizer")}
-    seconds["other"] = total_s - sum(seconds.values())
-    sent = sum(result.comm_bytes for result in results)
-    ranks = comm.allgather(RankTimes(seconds, total_s, clocks["backward"], peak_memory_bytes(), sent, placement))
-    losses += [result.loss for result in results]
-    return Training(steps, max(rank.total_s for rank in ranks), losses, worst, comm.mpi_version, ranks)
 
 
 def measure_operation(comm: Comm, config: ParallelConfig, sizes_bytes: list[int]) -> Timings:

@@ -22,9 +22,9 @@ from dist_llm.training.run_dir import next_numbered
 
 PLAIN = (
     "point", "ranks", "threads", "cores", "hosts", "oversubscribed", "batch_size", "tokens_per_step", "runs",
-    "disturbed_runs", "repeat",
+    "disturbed_runs", "doubt",
 )  # fmt: skip
-SPREADS = ("tokens_per_s", "speed_up", "efficiency", "to_one_process", "mfu")
+SPREADS = ("tokens_per_s", "speed_up", "efficiency", "to_one_process", "mfu", "step_s")
 
 
 def write_report(report: Report, folder: Path, comparison: Sequence[Section]) -> None:
@@ -72,8 +72,8 @@ def out_folder(wish: Path | None) -> Iterator[Path]:
 
 def judge(report: Report) -> None:
     """Raise `RunError` where the report is not what was asked for."""
-    if report.failures:
-        raise RunError(f"the report is not complete: {listed(report.failures)}")
+    if failures := report.measurements.failures:
+        raise RunError(f"the report is not complete: {listed(failures)}")
     if any(series.losses and series.losses.equal is False for series in report.series):
         raise RunError("the losses of the strong series differ: its points do not do the same work")
 
@@ -92,7 +92,10 @@ def csv_table(report: Report) -> str:
 def _row(mode: str, point: PointResult, loss: float | None) -> dict[str, Any]:
     row = {"mode": mode} | {name: getattr(point, name) for name in PLAIN}
     for name in SPREADS:
-        row |= {f"{name}_{which}": getattr(getattr(point, name), which, None) for which in ("median", "min", "max")}
-    row |= {"karp_flatt": point.karp_flatt, "step_s": point.step_s}
+        spread = getattr(point, name)
+        low, high = spread.interval if spread and spread.interval else (None, None)
+        row |= {f"{name}_median": spread and spread.median, f"{name}_low": low, f"{name}_high": high}
+    row |= {"karp_flatt": point.karp_flatt}
+    row |= {f"step_{p}_s": getattr(point.step_times, f"{p}_s") for p in ("p50", "p95", "p99")}
     row |= {f"{phase}_s": point.seconds[phase] for phase in PHASES}
     return row | {"peak_memory_bytes": max(point.peak_memory_bytes), "bytes_sent": point.bytes_sent, "loss": loss}

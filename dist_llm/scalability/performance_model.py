@@ -174,9 +174,11 @@ class Validation:
 
 def validate(series: SeriesResult, traffic: Traffic, cost: CostModel, micro_batch_size: int) -> list[Validation]:
     """Predict the points that differ from the reference in their ranks alone, from the reference and the model."""
-    found = []
+    found: list[Validation] = []
+    if not series.points or series.points[0].doubt:
+        return found
     for p in series.points:
-        if p.ranks == 1 or p.oversubscribed or p.threads != series.points[0].threads:
+        if p.ranks == 1 or p.oversubscribed or p.doubt or p.threads != series.points[0].threads:
             continue
         work, sequences = Work.of(series.points[0], micro_batch_size), math.ceil(p.batch_size / p.ranks)
         most_s = communication_s(traffic, cost, p.ranks, 1)
@@ -184,6 +186,6 @@ def validate(series: SeriesResult, traffic: Traffic, cost: CostModel, micro_batc
         # Inside a host communication is work of the cores, and takes its time also where nobody waits for it.
         added_s = most_s if p.hosts == 1 else least_s
         waiting = Prediction.of(p.seconds["communication"], least_s, most_s)
-        step = Prediction.of(p.step_s, alone_s + added_s, alone_s + most_s)
+        step = Prediction.of(p.step_s.median, alone_s + added_s, alone_s + most_s)
         found.append(Validation(series.mode, p.point, waiting, step))
     return found

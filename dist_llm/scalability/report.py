@@ -5,19 +5,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dist_llm.config import Config
 from dist_llm.measuring.flops import flops_per_token
 from dist_llm.measuring.machine import Machine
 from dist_llm.measuring.peak import Peak
 from dist_llm.model.micro_batch import micro_batch_size
 from dist_llm.parallel.strategy import Traffic
-from dist_llm.scalability.analysis import Run, SeriesResult, summarize
+from dist_llm.scalability.analysis import SeriesResult, summarize
+from dist_llm.scalability.measurements import Measurements
 from dist_llm.scalability.performance_model import CostModel, Sample, Validation, Work, calibrate, validate
 from dist_llm.scalability.projection import Cluster, Network, Projection, project
-from dist_llm.scalability.study import Method, Study
 from dist_llm.scalability.verdict import verdict, warnings
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -40,17 +39,18 @@ class Communication:
     cost_model: CostModel
     algorithm_is: str
     validation: list[Validation]
-    base: Base
+    base: Base | None  # None where nothing is projected
     projections: list[Projection]
 
 
 @dataclass(frozen=True)
 class Comparable:
-    """What is compared of two reports."""
+    """What is compared of two reports, and what several are merged from."""
 
     created: str
+    command: str
     environment: Machine
-    config: Config
+    measurements: Measurements
     mpi: list[str]
     series: list[SeriesResult]
 
@@ -59,52 +59,48 @@ class Comparable:
 class Report(Comparable):
     """All of it; `verdict` and `warnings` are the first lines."""
 
-    command: str
-    method: Method
     parameters: int
     flops_per_token: int
-    failures: dict[str, str]
-    peaks: list[Peak]
     communication: Communication | None
     verdict: list[str]
     warnings: list[str]
-    runs: list[Run]
     format: int = FORMAT
 
 
-def make_report(
-    study: Study, machine: Machine, command: str, weak_sequences: int, networks: Sequence[Network]
-) -> Report:
+def make_report(measured: Measurements, machine: Machine, command: str, networks: Sequence[Network]) -> Report:
     """Turn what was measured, at least one run, into what is reported.
 
-    The machine is as it was before the first run. The projection is to `networks`, with `weak_sequences` per rank.
+    The machine is as it was before the first run. The projection is to `networks`.
     """
-    config, peak = study.config, Peak.best(study.peaks)
+    config, peak = measured.config, Peak.best(measured.peaks)
     flops = flops_per_token(config.model, config.vocab_size)
-    series = [summarize(s, study.runs, peak, config, flops) for s in study.series]
+    series = [summarize(s, measured.runs, peak, config, flops) for s in measured.series]
     return Report(
-        created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"), environment=machine, config=config,
-        mpi=sorted({run.mpi for run in study.runs if len(run.ranks) > 1}), series=series, command=command,
-        method=study.method, parameters=study.parameters, flops_per_token=flops, failures=study.failures,
-        peaks=study.peaks, communication=_communication(study, series, weak_sequences, networks),
-        verdict=verdict(series), warnings=warnings(study, series, machine), runs=study.runs,
+        created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"), command=command,
+        environment=machine, measurements=measured,
+        mpi=sorted({run.mpi for run in measured.runs if len(run.ranks) > 1}), series=series,
+        parameters=measured.parameters, flops_per_token=flops,
+        communication=_communication(measured, series, networks),
+        verdict=verdict(series), warnings=warnings(measured, series, machine),
     )  # fmt: skip
 
 
 def _communication(
-    study: Study, series: Sequence[SeriesResult], weak_sequences: int, networks: Sequence[Network]
+    measured: Measurements, series: Sequence[SeriesResult], networks: Sequence[Network]
 ) -> Communication | None:
-    """Return the model; None without a point or a calibration."""
-    points = [p for s in series for p in s.points if not p.oversubscribed]
-    if not points or not study.timings:
+    """Return the model, None without a calibration; it projects nothing without a point that nothing stands against."""
+    if not measured.timings:
         return None
-    train, traffic = study.config.train, study.traffic
-    cost, samples, why = calibrate(study.timings, traffic)
-    validation = [v for s in series for v in validate(s, traffic, cost, micro_batch_size(study.config))]
+    train, traffic, weak_sequences = measured.config.train, measured.traffic, measured.weak_sequences
+    micro_batch, (cost, samples, why) = micro_batch_size(measured.config), calibrate(measured.timings, traffic)
+    validation = [v for s in series for v in validate(s, traffic, cost, micro_batch)]
+    points = [p for s in series for p in s.points if not (p.oversubscribed or p.doubt)]
+    if not points:
+        return Communication(traffic, samples, cost, why, validation, None, [])
     # What fills the cores, and of that what has most ranks: a host as it would be in a cluster.
     point = max(points, key=lambda p: (p.cores, p.ranks))
-    work, per_host = Work.of(point, micro_batch_size(study.config)), math.ceil(point.ranks / point.hosts)
+    work, per_host = Work.of(point, micro_batch), math.ceil(point.ranks / point.hosts)
     base = Base(point.point, per_host, train.batch_size, weak_sequences, work)
     cluster = Cluster(work, traffic, cost, per_host)
-    projections = project(cluster, networks, train.batch_size, weak_sequences, 4 * study.parameters)
+    projections = project(cluster, networks, train.batch_size, weak_sequences, 4 * measured.parameters)
     return Communication(traffic, samples, cost, why, validation, base, projections)

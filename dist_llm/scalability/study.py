@@ -1,69 +1,64 @@
-"""The measurements of a report: what is to be measured, and every point in every round, as a job of its own."""
+"""The measurements of a report: what is to be measured, and every point in every round, as a job of its own.
+
+Rounds go on until every efficiency is known to the width that is asked for. What other work disturbed is measured
+again. Both take time beyond the first rounds, and there is a limit to it: what is doubtful then is reported as such.
+"""
 
 import os
 import shlex
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 
 from dist_llm.config import Config
 from dist_llm.data.loader import Loader
 from dist_llm.data.preparation import open_data, prepare
 from dist_llm.errors import RunError, UserError
 from dist_llm.measuring.jobs import Launcher, choose_launcher, slurm_cores
-from dist_llm.measuring.peak import Peak, prepare_peak
-from dist_llm.measuring.tables import count
-from dist_llm.model.llama import count_parameters
+from dist_llm.measuring.peak import prepare_peak
+from dist_llm.measuring.tables import count, duration
 from dist_llm.model.micro_batch import micro_batch_size
 from dist_llm.parallel.cores import usable_cores
 from dist_llm.parallel.placement import Placement
-from dist_llm.parallel.registry import STRATEGIES
-from dist_llm.parallel.strategy import Traffic
-from dist_llm.scalability.analysis import Run
-from dist_llm.scalability.job import WARM_UP_STEPS, Timings, Training, run_job
+from dist_llm.scalability.job import Timings, run_job
+from dist_llm.scalability.measurements import Measurements, Method
 from dist_llm.scalability.performance_model import calibration_sizes
 from dist_llm.scalability.points import MODES, Point, Series, choose_points, make_series
+from dist_llm.scalability.runs import Run, efficiencies
+from dist_llm.scalability.training_run import Training
+
+TRIES = 3  # of a run in a round, as long as others disturb it
 
 
-@dataclass(frozen=True)
-class Method:
-    """How much is measured, and how."""
+class Patience:
+    """How much time there is beyond the first rounds."""
 
-    repeats: int  # rounds
-    steps: int  # in a run at the least, after the warm-up
-    seconds: float  # likewise
-    warm_up_steps: int = WARM_UP_STEPS
-    launcher: str = "no launcher"
+    def __init__(self, seconds: float) -> None:
+        self.left_s = seconds
+
+    @contextmanager
+    def used(self, counts: bool = True) -> Iterator[None]:
+        """Take the time of a ``with`` block off it, if it counts."""
+        start_s = time.monotonic()
+        yield
+        if counts:
+            self.left_s -= time.monotonic() - start_s
 
 
-THOROUGH, QUICK = Method(5, 5, 3.0), Method(3, 2, 1.5)
-
-
-@dataclass
 class Study:
-    """What is measured, and what has been."""
+    """Measures what is to be measured.
 
-    launcher: Launcher
-    config: Config  # with data.shards and model.vocab_size
-    series: Sequence[Series]
-    placement: Placement  # of this process; its threads are the usable cores of this host
-    cores: int  # usable on all hosts together
-    method: Method
-    runs: list[Run] = field(default_factory=list)
-    failures: dict[str, str] = field(default_factory=dict)  # points whose job failed, and why
-    peaks: list[Peak] = field(default_factory=list)  # of this host, before each round
-    timings: dict[int, Timings] = field(default_factory=dict)  # of the strategy's operation, by ranks
-    interrupted: bool = False  # with something to report all the same
+    Attributes
+    ----------
+    measured : Measurements
+    """
 
-    @property
-    def parameters(self) -> int:
-        """How many the model has."""
-        return count_parameters(self.config.model, self.config.vocab_size)
-
-    @property
-    def traffic(self) -> Traffic:
-        """What a step sends."""
-        return STRATEGIES[self.config.parallel.strategy].load().traffic(self.config.parallel, self.parameters)
+    def __init__(self, launcher: Launcher, placement: Placement, to_measure: Measurements) -> None:
+        self.measured = to_measure
+        self._launcher = launcher
+        self._threads = placement.threads  # the usable cores of this host
+        self._patience = Patience(to_measure.method.patience_s)
 
     def run(self) -> None:
         """Measure everything, until Ctrl-C; raise `RunError` if nothing could be measured."""
@@ -71,51 +66,81 @@ class Study:
             self._calibrate()
             self._measure()
         except KeyboardInterrupt:
-            if not self.runs:
+            if not self.measured.runs:
                 raise
-            self.interrupted = True
-        if not self.runs:
-            raise RunError(f"nothing could be measured: {listed(self.failures)}")
+            self.measured.interrupted = True
+        if not self.measured.runs:
+            raise RunError(f"nothing could be measured: {listed(self.measured.failures)}")
 
     def _calibrate(self) -> None:
         """Time the strategy's operation on 2, 4, ... ranks; without any, only the addition of arrays on one."""
-        counts = {p.ranks for series in self.series for p in series.points if 1 < p.ranks <= self.cores} or {1}
-        task = {"config": asdict(self.config), "sizes_bytes": calibration_sizes(self.traffic)}
+        m = self.measured
+        counts = {p.ranks for series in m.series for p in series.points if 1 < p.ranks <= m.cores} or {1}
+        task = {"config": asdict(m.config), "sizes_bytes": calibration_sizes(m.traffic)}
         for ranks in sorted(counts):
             print(f"timing the communication of {count(ranks, 'rank')}", flush=True)
             try:
-                self.timings[ranks] = run_job(self.launcher, Point(ranks, 1), task, Timings)
+                m.timings[ranks] = run_job(self._launcher, Point(ranks, 1), task, Timings)
             except RunError as error:
-                self.failures[f"communication of {ranks} ranks"] = str(error)
+                m.failures[f"communication of {ranks} ranks"] = str(error)
 
     def _measure(self) -> None:
-        """Measure every point once in each round, a batch that two series have in common only once."""
-        jobs = list(dict.fromkeys((p, series.batch_size(p)) for series in self.series for p in series.points))
-        measure_peak, repeats, start = prepare_peak(self.placement.threads), self.method.repeats, time.monotonic()
-        for number in range(repeats):
-            self.peaks.append(measure_peak())
-            # There and back again: a drift within the rounds meets the first points as often as the last ones.
-            for point, batch_size in jobs if number % 2 == 0 else reversed(jobs):
-                if str(point) not in self.failures:
-                    self._measure_point(number, point, batch_size)
-            if number == 0 and repeats > 1:
-                left_s = (repeats - 1) * (time.monotonic() - start)
-                print(f"about {f'{left_s / 60:.0f} min' if left_s > 90 else f'{left_s:.0f} s'} to go", flush=True)
+        """Measure in rounds, until all is known well enough or patience is at its end."""
+        m, number, start_s = self.measured, 0, time.monotonic()
+        measure_peak = prepare_peak(self._threads)
+        while number < m.method.repeats or self._patience.left_s > 0:
+            # A batch that two series have in common is measured only once.
+            jobs = dict.fromkeys((p, series.batch_size(p)) for series in m.series for p in self._unsettled(series))
+            if not jobs:
+                return
+            further = number >= m.method.repeats
+            with self._patience.used(counts=further):
+                m.peaks.append(measure_peak())
+                # There and back again: a drift within the rounds meets the first points as often as the last ones.
+                for point, batch_size in list(jobs)[:: 1 if number % 2 == 0 else -1]:
+                    self._measure_point(number, point, batch_size, further)
+            number += 1
+            if number == 1:
+                left_s = (m.method.repeats - 1) * (time.monotonic() - start_s)
+                print(f"about {duration(left_s)} to go, {duration(self._patience.left_s)} more if need be", flush=True)
 
-    def _measure_point(self, number: int, point: Point, batch_size: int) -> None:
-        config = self.config.replace({"train": {"batch_size": batch_size}, "parallel": {"threads": point.threads}})
-        task = {"config": asdict(config), "least_steps": self.method.steps, "least_s": self.method.seconds}
-        name = f"round {number + 1} of {self.method.repeats}: {point}, {batch_size} sequences"
+    def _unsettled(self, series: Series) -> list[Point]:
+        """Return the points of a series that need another round: all at first, then those with too wide an interval."""
+        m = self.measured
+        able = [point for point in series.points if str(point) not in m.failures]
+        if len(m.peaks) < m.method.repeats:
+            return able
+        known = efficiencies(series, m.runs, m.seq_len)
+        wide = [p for p in able if not ((spread := known.get(p)) and spread.is_within(m.method.width))]
+        return list(dict.fromkeys((able[0], *wide))) if wide else []
+
+    def _measure_point(self, number: int, point: Point, batch_size: int, further: bool) -> None:
+        """Measure a point, and again if it was disturbed, until it is not, often enough, or patience is at its end."""
+        run = self._run(number, point, batch_size)
+        for _ in range(TRIES - 1):
+            if run is None or not run.disturbed or self._patience.left_s <= 0:
+                return
+            with self._patience.used(counts=not further):  # a further round counts as a whole
+                run = self._run(number, point, batch_size)
+
+    def _run(self, number: int, point: Point, batch_size: int) -> Run | None:
+        """Return another run of a point; None if it fails, or has failed."""
+        m, name = self.measured, f"round {number + 1}: {point}, {batch_size} sequences"
+        if str(point) in m.failures:
+            return None
+        config = m.config.replace({"train": {"batch_size": batch_size}, "parallel": {"threads": point.threads}})
+        task = {"config": asdict(config), "least_steps": m.method.steps, "least_s": m.method.seconds}
         try:
-            training = run_job(self.launcher, point, task, Training)
+            training = run_job(self._launcher, point, task, Training)
         except RunError as error:
-            self.failures[str(point)] = str(error)
-            result = f"failed: {error}"
-        else:
-            self.runs.append(run := Run(**vars(training), round=number, point=str(point), batch_size=batch_size))
-            speed = f"{run.tokens_per_s(self.config.model.max_seq_len):,.0f} tokens/s"
-            result = speed + ", disturbed" * run.disturbed + ", oversubscribed" * run.oversubscribed
-        print(f"{name}: {result}", flush=True)
+            m.failures[str(point)] = str(error)
+            print(f"{name}: failed: {error}", flush=True)
+            return None
+        run = Run(**vars(training), round=number, point=str(point), batch_size=batch_size)
+        m.runs.append(run)
+        remarks = ", disturbed" * run.disturbed + ", oversubscribed" * run.oversubscribed
+        print(f"{name}: {run.tokens_per_s(m.seq_len):,.0f} tokens/s{remarks}", flush=True)
+        return run
 
 
 def plan(
@@ -142,7 +167,7 @@ def plan(
     # Batches of all sizes, by the same micro-batches.
     config = config.replace({"train": {"micro_batch_size": micro_batch_size(config)}})
     method = replace(method, launcher=shlex.join(starter.words) or method.launcher)
-    return Study(starter, config, series, placement, cores, method)
+    return Study(starter, placement, Measurements(config, series, weak_batch_size, cores, method))
 
 
 def listed(failures: Mapping[str, str]) -> str:

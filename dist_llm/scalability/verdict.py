@@ -1,59 +1,70 @@
-"""The first lines of a report: what was found, and what stands against believing it."""
+"""The first lines of a report: what was found, or that nothing is concluded; and what stands against believing it."""
 
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from dist_llm.measuring.machine import Machine
 from dist_llm.measuring.peak import Peak
-from dist_llm.scalability.analysis import SeriesResult
-from dist_llm.scalability.study import Study
+from dist_llm.scalability.analysis import PointResult, SeriesResult
+from dist_llm.scalability.measurements import Measurements
 
 PRESENTLY_BUSY = 0.05  # of the usable cores' time before the first run
 UNSTEADY = 0.1  # between the peaks of the rounds
+NO_VERDICT, RANKS_LOSE = "NO VERDICT", "RANKS LOSE"  # what the lines begin with that come first
 
 
 def verdict(series: Sequence[SeriesResult]) -> list[str]:
-    """Return a line for each series; one whose ranks lose to the threads of one process comes first."""
+    """Return a line for each series: first those without a verdict, then those whose ranks lose to threads."""
     lines = [_headline(one) for one in series if one.points]
-    return [line for _, line in sorted(lines, key=lambda pair: pair[0])]
+    return sorted(lines, key=lambda line: (not line.startswith(NO_VERDICT), not line.startswith(RANKS_LOSE)))
 
 
-def _headline(series: SeriesResult) -> tuple[int, str]:
-    """Return the line, and 0 if it says that ranks lose, else 1."""
+def _headline(series: SeriesResult) -> str:
     first, name = series.points[0], f"{series.mode} scaling"
-    counted = [p for p in series.points if not p.oversubscribed]
-    cores = max((p.cores for p in counted), default=1)
-    divided = [p for p in counted if p.cores == cores and p.ranks > 1]
+    at_stake = [p for p in series.points if not p.oversubscribed]
+    cores = max((p.cores for p in at_stake), default=1)
+    at_stake = [p for p in at_stake if p.cores == cores or p is first]
+    doubts = [f"{p.point} ({p.doubt})" for p in at_stake if p.doubt]
+    if doubts:
+        return f"{NO_VERDICT} on {name}: {', '.join(doubts)}; nothing is concluded from it"
+    divided = [p for p in at_stake if p.cores == cores and p.ranks > 1]
     if not divided:
         reached = f"{first.point} reaches {first.tokens_per_s.middle(0)} tokens/s"
-        return 1, f"{name}: {reached}; no point of several ranks was measured"
-    best = max(divided, key=lambda p: p.tokens_per_s.median)
-    against, speed = best.to_one_process, best.tokens_per_s.middle(0)
-    comparison = ""
-    one_process = f"one process with {cores} BLAS threads"
+        return f"{name}: {reached}; no point of several ranks was measured"
+    return _of_best(max(divided, key=lambda p: p.tokens_per_s.median), first, name)
+
+
+def _of_best(best: PointResult, first: PointResult, name: str) -> str:
+    """Return the line on the best division of all cores into ranks."""
+    against, speed, comparison = best.to_one_process, best.tokens_per_s.middle(0), ""
+    one_process = f"one process with {best.cores} BLAS threads"
     if against is not None:
-        if against.median < 1:
-            return 0, (
-                f"RANKS LOSE ({name}): on {cores} cores, {one_process} is {1 / against.median:.2f} times as fast as "
-                f"{best.point}, the best division into ranks ({against.range(2)} of its speed)"
+        low, high = against.interval or [against.min, against.max]
+        if high < 1:
+            return (
+                f"{RANKS_LOSE} ({name}): on {best.cores} cores, {one_process} is {1 / against.median:.2f} times as "
+                f"fast as {best.point}, the best division into ranks ({against.confidence(2)} of its speed)"
             )
-        comparison = f"; {against.middle(2)} times {one_process} ({against.range(2)})"
+        comparison = f"; {against.middle(2)} times {one_process} ({against.confidence(2)})"
+        if low <= 1:
+            comparison = f"; not distinguishable from {one_process} ({against.confidence(2)} of its speed)"
     if best is first or best.speed_up is None or best.efficiency is None:
-        return 1, f"{name}: {best.point} reaches {speed} tokens/s{comparison}"
+        return f"{name}: {best.point} reaches {speed} tokens/s{comparison}"
     reached = f"{best.point} (ranks x threads) reaches {speed} tokens/s, {best.speed_up.middle(2)} times {first.point}"
-    efficient = f"{best.efficiency.middle(1, 100)} % efficient ({best.efficiency.range(1, 100)})"
-    return 1, f"{name}: {reached}: {efficient}{comparison}"
+    efficient = f"{best.efficiency.middle(1, 100)} % efficient ({best.efficiency.confidence(1, 100)})"
+    return f"{name}: {reached}: {efficient}{comparison}"
 
 
-def warnings(study: Study, series: Sequence[SeriesResult], machine: Machine) -> list[str]:
+def warnings(measured: Measurements, series: Sequence[SeriesResult], machine: Machine) -> list[str]:
     """Return what a reader must know before believing the figures, and what to do about it."""
     return [
-        *(["the measurement was interrupted: its last round is not complete"] if study.interrupted else []),
-        *(f"{point} failed and is missing: {reason}" for point, reason in study.failures.items()),
+        *(["the measurement was interrupted: its last round is not complete"] if measured.interrupted else []),
+        *(f"{point} failed and is missing: {reason}" for point, reason in measured.failures.items()),
         *_losses(series),
+        *_doubts(series),
+        *_wide(series, measured.method.width),
         *_machine(machine),
-        *_peaks(study.peaks),
-        *_points_to_repeat(series),
+        *_peaks(measured.peaks),
         *_oversubscribed(series),
     ]
 
@@ -66,6 +77,31 @@ def _losses(series: Sequence[SeriesResult]) -> Iterator[str]:
             f"{losses.tolerance:g}, and are {losses.difference:.1g} apart ({values}): these points do not do the same "
             "work, and their speeds cannot be compared"
         )
+
+
+def _doubts(series: Sequence[SeriesResult]) -> Iterator[str]:
+    for one in series:
+        doubtful = [f"{p.point} ({p.doubt})" for p in one.points if p.doubt]
+        if doubtful:
+            yield f"{one.mode} scaling, without results: {', '.join(doubtful)}"
+    disturbed = [p for one in series for p in one.points if p.doubt and p.disturbed_runs]
+    if disturbed:
+        worst = max(disturbed, key=lambda p: p.disturbance.other + p.disturbance.stolen).disturbance
+        yield (
+            f"other programs had up to {100 * worst.other:.1f} % of the cores' time, other virtual machines up to "
+            f"{100 * worst.stolen:.1f} %: end what else runs here, or give more time with --patience MINUTES"
+        )
+
+
+def _wide(series: Sequence[SeriesResult], width: float) -> Iterator[str]:
+    for one in series:
+        spreads = {p.point: p.efficiency for p in one.points if p.efficiency and not (p.doubt or p.oversubscribed)}
+        wide = [f"{p} ({s.confidence(1, 100)})" for p, s in spreads.items() if not s.is_within(width)]
+        if wide:
+            yield (
+                f"{one.mode} scaling: the 95 % intervals of efficiency are wider than the {100 * width:g} % asked for: "
+                f"{', '.join(wide)}; more --patience narrows them"
+            )
 
 
 def _machine(machine: Machine) -> Iterator[str]:
@@ -88,18 +124,6 @@ def _peaks(peaks: Sequence[Peak]) -> Iterator[str]:
                 f"{min(figures):.0f} to {max(figures):.0f} GFLOP/s; something outside of this system shares its "
                 "hardware"
             )
-
-
-def _points_to_repeat(series: Sequence[SeriesResult]) -> Iterator[str]:
-    points: dict[str | None, None] = {}
-    for one in series:
-        doubtful = [p for p in one.points if p.repeat]
-        if doubtful:
-            yield f"{one.mode} scaling: to be repeated: {', '.join(f'{p.point} ({p.repeat})' for p in doubtful)}"
-            points |= dict.fromkeys([one.reference, *(p.point for p in doubtful)])
-    if points:
-        named = ",".join(str(point) for point in points)
-        yield f"measure them again, with their reference, by --points {named} on a quiet machine"
 
 
 def _oversubscribed(series: Sequence[SeriesResult]) -> Iterator[str]:

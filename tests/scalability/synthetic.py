@@ -4,17 +4,17 @@ from dataclasses import replace
 from typing import Any
 
 from dist_llm.config import Config
-from dist_llm.measuring.jobs import Launcher
 from dist_llm.measuring.machine import Disturbance, Machine
 from dist_llm.measuring.peak import Peak
 from dist_llm.parallel.placement import Placement
-from dist_llm.scalability.analysis import Run
-from dist_llm.scalability.job import RankTimes, Timings
+from dist_llm.scalability.job import Timings
+from dist_llm.scalability.measurements import Measurements, Method
 from dist_llm.scalability.performance_model import CostModel
 from dist_llm.scalability.points import Point, make_series, parse_points
 from dist_llm.scalability.projection import Network
 from dist_llm.scalability.report import Report, make_report
-from dist_llm.scalability.study import Method, Study
+from dist_llm.scalability.runs import Run
+from dist_llm.scalability.training_run import RankTimes
 
 CONFIG = Config().replace({"model": {"vocab_size": 512, "max_seq_len": 100}, "train": {"batch_size": 8}})
 MACHINE = Machine(
@@ -55,7 +55,9 @@ def one_run(
     ]
     return Run(
         steps=steps,
+        warm_up_steps=1,
         seconds=total_s,
+        step_s=[3 * step_s, *[step_s] * steps],
         losses=[6.0, 5.5, loss],
         disturbance=Disturbance(disturbance, 0.0),
         mpi="Open MPI v5",
@@ -66,7 +68,10 @@ def one_run(
     )
 
 
-def runs(step_s: dict[str, float], slow: tuple[float, ...] = (1, 2, 1), **more: Any) -> list[Run]:
+SLOW = (1, 2, 1, 1, 1, 1)
+
+
+def runs(step_s: dict[str, float], slow: tuple[float, ...] = SLOW, **more: Any) -> list[Run]:
     """One run of each point in each round, rounds being slower by these factors."""
     return [
         one_run(number, *parse_points(name), factor * seconds, **more)
@@ -79,11 +84,12 @@ def runs(step_s: dict[str, float], slow: tuple[float, ...] = (1, 2, 1), **more: 
 STRONG = {"1x1": 1.0, "1x2": 0.75, "2x1": 0.55, "1x4": 0.625, "4x1": 0.325}
 
 
-def study(measured: list[Run], points: str = "1x1,1x2,2x1,1x4,4x1", modes: tuple[str, ...] = ("strong",)) -> Study:
+def study(
+    measured: list[Run], points: str = "1x1,1x2,2x1,1x4,4x1", modes: tuple[str, ...] = ("strong",)
+) -> Measurements:
     """A study that has these runs."""
-    placement = Placement("here", (0, 1, 2, 3), 4, "openblas")
     series = [make_series(mode, parse_points(points), 8) for mode in modes]
-    result = Study(Launcher(("mpirun",)), CONFIG, series, placement, 4, Method(3, 2, 1.0))
+    result = Measurements(CONFIG, series, 8, 4, Method(6, 2, 1.0, 60.0))
     result.runs += measured
     result.peaks += [Peak(100.0, 370.0, 4), Peak(95.0, 380.0, 4)]
     cost, sizes = CostModel("ring", 2e-6, 1e-10, 5e-11), [1 << 10, 1 << 16, 1 << 20]
@@ -96,4 +102,4 @@ def report(measured: list[Run] | None = None, machine: dict[str, Any] | None = N
     """A report of a study, on a machine with these differences."""
     made = study(runs(STRONG) if measured is None else measured, **changes)
     where = replace(MACHINE, **(machine or {}))
-    return make_report(made, where, "python -m dist_llm.scaling", 8, [Network(25, 10)])
+    return make_report(made, where, "python -m dist_llm.scaling", [Network(25, 10)])
