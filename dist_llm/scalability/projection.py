@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dist_llm.errors import UserError
+from dist_llm.parallel.cost import CostModel
 from dist_llm.parallel.strategy import Traffic
-from dist_llm.scalability.performance_model import CostModel, Work, communication_s, least_exposed_s
+from dist_llm.scalability.performance_model import Work, communication_s, least_exposed_s
 
 RANKS = tuple(1 << power for power in range(1, 11))
 PROJECTED = tuple(ranks for ranks in RANKS if ranks >= 16)
