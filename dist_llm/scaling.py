@@ -18,13 +18,14 @@ from dist_llm.config import Config
 from dist_llm.errors import UserError
 from dist_llm.measuring.machine import look_at_machine
 from dist_llm.parallel.comm import Comm
+from dist_llm.parallel.cost import TYPICAL
 from dist_llm.parallel.placement import place
 from dist_llm.parallel.program import run
 from dist_llm.scalability.comparison import compare, read_report
 from dist_llm.scalability.measurements import QUICK, THOROUGH
 from dist_llm.scalability.output import judge, out_folder, write_comparison, write_report
 from dist_llm.scalability.points import MODES
-from dist_llm.scalability.projection import TYPICAL, parse_network
+from dist_llm.scalability.projection import parse_network
 from dist_llm.scalability.report import make_report
 from dist_llm.scalability.study import plan
 

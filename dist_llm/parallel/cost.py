@@ -1,4 +1,4 @@
-"""What an all-reduce costs.
+"""What an all-reduce costs, and typical networks for it.
 
 Thakur, Rabenseifner and Gropp (2005), Int. J. High Perf. Comp. Appl. 19(1). For n bytes on p ranks, with a seconds for
 a message to arrive, b seconds for each byte of it and g seconds for the addition of a byte:
@@ -13,7 +13,7 @@ the other two, and in an all-to-all, all ranks of a host send to other hosts at 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 ALGORITHMS = ("ring", "Rabenseifner", "recursive doubling")
 
@@ -33,6 +33,24 @@ class CostModel:
         latency, per_byte, add = coefficients(self.algorithm, ranks, n_bytes)
         flows = min(ranks_per_host, ranks) if self.shares_link else 1
         return latency * self.latency_s + per_byte * flows * self.s_per_byte + add * self.add_s_per_byte
+
+
+@dataclass(frozen=True)
+class Network:
+    """What joins the hosts."""
+
+    latency_us: float  # until a small message has arrived, from program to program
+    gbit_s: float  # of a host's link, in each direction
+
+    def __str__(self) -> str:
+        return f"{self.latency_us:g} us, {self.gbit_s:g} Gbit/s"
+
+    def cost_model(self, here: CostModel) -> CostModel:
+        """Return the algorithm that was found here, over this network."""
+        return replace(here, latency_s=1e-6 * self.latency_us, s_per_byte=8e-9 / self.gbit_s)
+
+
+TYPICAL = (Network(50, 1), Network(25, 10), Network(2, 100))  # Ethernet, fast Ethernet, InfiniBand
 
 
 def coefficients(algorithm: str, ranks: int, n_bytes: float) -> tuple[float, float, float]:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dist_llm.errors import UserError
-from dist_llm.parallel.cost import CostModel
+from dist_llm.parallel.cost import CostModel, Network
 from dist_llm.parallel.strategy import Traffic
 from dist_llm.scalability.performance_model import Work, communication_s, least_exposed_s
 
@@ -27,21 +27,6 @@ EFFICIENT = 0.9
 Range = tuple[float, float]  # with all that can be hidden, and with nothing hidden, the lesser figure first
 
 
-@dataclass(frozen=True)
-class Network:
-    """What joins the hosts."""
-
-    latency_us: float  # until a small message has arrived, from program to program
-    gbit_s: float  # of a host's link, in each direction
-
-    def __str__(self) -> str:
-        return f"{self.latency_us:g} us, {self.gbit_s:g} Gbit/s"
-
-    def cost_model(self, here: CostModel) -> CostModel:
-        """Return the algorithm that was found here, over this network."""
-        return replace(here, latency_s=1e-6 * self.latency_us, s_per_byte=8e-9 / self.gbit_s)
-
-
 def parse_network(text: str) -> Network:
     """Turn ``25,10`` (microseconds, Gbit/s) into a network; raise `UserError` if it is something else."""
     with contextlib.suppress(ValueError):
@@ -49,9 +34,6 @@ def parse_network(text: str) -> Network:
         if 0 <= latency_us < math.inf and 0 < gbit_s < math.inf:
             return Network(latency_us, gbit_s)
     raise UserError(f"--network takes a latency in us and a rate in Gbit/s, such as 25,10, not {text!r}")
-
-
-TYPICAL = (Network(50, 1), Network(25, 10), Network(2, 100))
 
 
 @dataclass(frozen=True)

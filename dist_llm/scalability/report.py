@@ -9,12 +9,12 @@ from dist_llm.measuring.flops import flops_per_token
 from dist_llm.measuring.machine import Machine
 from dist_llm.measuring.peak import Peak
 from dist_llm.model.micro_batch import micro_batch_size
-from dist_llm.parallel.cost import CostModel
+from dist_llm.parallel.cost import CostModel, Network
 from dist_llm.parallel.strategy import Traffic
 from dist_llm.scalability.analysis import SeriesResult, summarize
 from dist_llm.scalability.measurements import Measurements
 from dist_llm.scalability.performance_model import Sample, Validation, Work, calibrate, validate
-from dist_llm.scalability.projection import Cluster, Network, Projection, project
+from dist_llm.scalability.projection import Cluster, Projection, project
 from dist_llm.scalability.verdict import verdict, warnings
 
 FORMAT = 2

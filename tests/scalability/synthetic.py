@@ -6,12 +6,11 @@ from typing import Any
 from dist_llm.config import Config
 from dist_llm.measuring.machine import Disturbance, Machine
 from dist_llm.measuring.peak import Peak
-from dist_llm.parallel.cost import CostModel
+from dist_llm.parallel.cost import CostModel, Network
 from dist_llm.parallel.placement import Placement
 from dist_llm.scalability.job import Timings
 from dist_llm.scalability.measurements import Measurements, Method
 from dist_llm.scalability.points import Point, make_series, parse_points
-from dist_llm.scalability.projection import Network
 from dist_llm.scalability.report import Report, make_report
 from dist_llm.scalability.runs import Run
 from dist_llm.scalability.training_run import RankTimes

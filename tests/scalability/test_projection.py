@@ -4,10 +4,10 @@ from types import SimpleNamespace
 import pytest
 
 from dist_llm.errors import UserError
-from dist_llm.parallel.cost import CostModel
+from dist_llm.parallel.cost import CostModel, Network
 from dist_llm.parallel.strategy import Traffic
 from dist_llm.scalability.performance_model import Work, communication_s, least_exposed_s
-from dist_llm.scalability.projection import EFFICIENT, Cluster, Network, parse_network, project
+from dist_llm.scalability.projection import EFFICIENT, Cluster, parse_network, project
 
 # 50 ms a sequence, two thirds of it backward; 10 ms a step; 1 MB of parameters, the link 1 MB in 10 ms.
 WORK = Work(sequence_s=0.05, fixed_s=0.01, backward_share=2 / 3, micro_batch_size=3)
