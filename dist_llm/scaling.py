@@ -22,6 +22,7 @@ from dist_llm.parallel.cost import TYPICAL
 from dist_llm.parallel.placement import place
 from dist_llm.parallel.program import run
 from dist_llm.scalability.comparison import compare, read_report
+from dist_llm.scalability.exports.registry import EXPORTS, write_exports
 from dist_llm.scalability.measurements import QUICK, THOROUGH
 from dist_llm.scalability.output import judge, out_folder, write_comparison, write_report
 from dist_llm.scalability.points import MODES
@@ -51,6 +52,8 @@ def main(argv: list[str], comm: Comm) -> int:
     add("--network", action="append", default=[], metavar="US,GBIT_S", help=f"{network})")
     add("--launcher", metavar="COMMAND", help="starts ranks, given -n RANKS (default: srun under Slurm, else mpirun)")
     add("--out", metavar="DIR", type=Path, help="where the report goes (default: runs/scaling-001, ...)")
+    form = "write it for another tool too, one file for each of the tool's runs; several allowed"
+    add("--export", action="append", default=[], choices=EXPORTS, help=form)
     old = "a scaling.json to set beside what is measured now; or two, and nothing is measured"
     add("--compare", nargs="+", default=[], type=Path, metavar="JSON", help=old)
     arguments = parser.parse_on_rank_0(argv, comm)
@@ -79,6 +82,7 @@ def main(argv: list[str], comm: Comm) -> int:
             study.measured, machine, f"python -m dist_llm.scaling {shlex.join(argv)}".strip(), networks
         )
         write_report(report, folder, [compare(older[0], report)] if older else [])
+        write_exports(report, arguments.export, folder)
     if study.measured.interrupted:
         raise KeyboardInterrupt
     judge(report)

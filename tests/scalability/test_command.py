@@ -12,6 +12,7 @@ from dist_llm.config import Config
 from dist_llm.data import prepare
 from dist_llm.data.loader import Loader
 from dist_llm.data.preparation import open_data
+from dist_llm.scalability.exports.registry import EXPORTS
 from dist_llm.scalability.training_run import FIRST_STEPS, measure_training
 from dist_llm.training.step import TrainStep
 from tests.conftest import processes_of
@@ -39,7 +40,8 @@ def jobs(folder) -> list[int]:
 
 @pytest.mark.mpirun
 def test_quick_from_end_to_end_at_one_and_two_ranks(scaling, tmp_path):
-    result = scaling(*FAST, "--points=1x1,2x1", "--network=25,10", "--out=report").wait()
+    exports = [f"--export={name}" for name in EXPORTS]
+    result = scaling(*FAST, *exports, "--points=1x1,2x1", "--network=25,10", "--out=report").wait()
     assert result.returncode == 0, result.stdout + result.stderr
     assert jobs(tmp_path) == []
     folder = tmp_path / "report"
@@ -73,6 +75,12 @@ def test_quick_from_end_to_end_at_one_and_two_ranks(scaling, tmp_path):
             assert number in place or str(p["tokens_per_s"]["median"]).replace(".", "") in place
     assert report["verdict"][0] in result.stdout
     assert (folder / "scaling.png").exists() == (importlib.util.find_spec("matplotlib") is not None)
+    written = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*") if "scaling." not in path.name)
+    assert [name for name in written if not name.startswith("mllog/")] == [
+        "allreduce-2-ranks.nccl-tests.txt", "allreduce-2-ranks.osu.txt", "report.html", "scaling-strong.extra-p.jsonl",
+        "scaling-weak.extra-p.jsonl",
+    ]  # fmt: skip
+    assert len([name for name in written if name.startswith("mllog/")]) == len(report["runs"])
 
 
 @pytest.mark.parametrize("strategy", ["overlapped", "sharded", "local"])
