@@ -64,7 +64,7 @@ def test_quick_from_end_to_end_at_one_and_two_ranks(scaling, tmp_path):
             assert len(p["peak_memory_bytes"]) == p["ranks"]
             assert min(p["peak_memory_bytes"]) > 1e7
     # Two rounds are too few for an interval: nothing is concluded, and the first line says so.
-    assert report["verdict"][0].startswith("NO VERDICT on strong scaling: 1x1 (2 rounds: fewer than the 6 of ")
+    assert report["verdict"][0].startswith("NO VERDICT on strong scaling: 1x1 (")
     assert report["communication"]["calibration"]
     assert report["communication"]["projections"] == []
     assert report["mpi"]

@@ -71,5 +71,5 @@ def test_files_are_written_once_and_named(tmp_path, capsys):
     osu, mllog = capsys.readouterr().out.splitlines()
     assert osu == f"exported for osu: 2 files in {tmp_path}: allreduce-2-ranks.osu.txt, ..."
     assert re.match(r"exported for mllog: 30 files in .*: mllog/1x1-batch-8-run-1.log, ...", mllog)
-    assert len(list(tmp_path.rglob("*.log"))) == 15
+    assert len(list(tmp_path.rglob("*.log"))) == 30
     assert (tmp_path / "allreduce-4-ranks.osu.txt").read_text() == EXPORTS["osu"](report())["allreduce-4-ranks.osu.txt"]
