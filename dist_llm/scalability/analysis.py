@@ -81,6 +81,7 @@ class PointResult:
     factors: Factors | None  # of the efficiency
     karp_flatt: float | None  # where it is a share
     mfu: Spread
+    step_energy_j: Spread | str  # what the processors of all hosts take; or why that is not known
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ def summarize(series: Series, runs: Iterable[Run], peak: Peak, config: Config, f
             to_one_process=ratio(speeds[point], speeds.get(Point(1, point.cores), {})),
             factors=factors(rounds[point], rounds.get(reference, {})),
             karp_flatt=serial if 0 <= serial <= 1 else None, mfu=mfu(speed, flops_per_token, peak, point.cores),
+            step_energy_j=_energy(good),
         )  # fmt: skip
 
     points, strong = [result(point, own) for point, own in found.items()], series.mode == "strong"
@@ -157,6 +159,11 @@ def _step_times(runs: Sequence[Run]) -> StepTimes:
         float(np.percentile(seconds, p)) if len(seconds) >= fewest else None for p, fewest in FEWEST_STEPS.items()
     )
     return StepTimes(len(seconds), p50, p95, p99, [run.warm_up_steps for run in runs])
+
+
+def _energy(runs: Sequence[Run]) -> Spread | str:
+    reasons = [run.step_energy_j for run in runs if isinstance(run.step_energy_j, str)]
+    return reasons[0] if reasons else Spread.of(float(run.step_energy_j) for run in runs)
 
 
 def _slowest_rank(runs: Sequence[Run]) -> SlowestRank | None:

@@ -8,7 +8,7 @@ from dist_llm.measuring.peak import Peak
 from dist_llm.model.llama import count_parameters
 from dist_llm.parallel.registry import STRATEGIES
 from dist_llm.parallel.strategy import Traffic
-from dist_llm.scalability.job import Timings
+from dist_llm.scalability.operations import Timings
 from dist_llm.scalability.points import Series
 from dist_llm.scalability.runs import Run
 

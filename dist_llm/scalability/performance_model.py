@@ -13,7 +13,7 @@ import numpy as np
 from dist_llm.parallel.cost import ALGORITHMS, CostModel, coefficients
 from dist_llm.parallel.strategy import Traffic
 from dist_llm.scalability.analysis import PointResult, SeriesResult
-from dist_llm.scalability.job import Timings
+from dist_llm.scalability.operations import Timings
 
 
 @dataclass(frozen=True)

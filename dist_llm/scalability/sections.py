@@ -6,9 +6,9 @@ from dist_llm.measuring.flops import FORMULA, MFU
 from dist_llm.measuring.spread import Spread
 from dist_llm.measuring.tables import Row, Section, between, count
 from dist_llm.scalability.analysis import PHASES, PointResult, SeriesResult, StepTimes
-from dist_llm.scalability.pop import AGREES, Factors
-from dist_llm.scalability.projection import EFFICIENT, Projection
-from dist_llm.scalability.report import Base, Communication, Report
+from dist_llm.scalability.communication_sections import communication
+from dist_llm.scalability.pop import AGREES, Factors, Processor
+from dist_llm.scalability.report import Report
 from dist_llm.scalability.runs import DISTURBED
 
 FACTORS = {  # of an efficiency, and what the table calls them
@@ -27,8 +27,9 @@ def sections(report: Report) -> list[Section]:
     T = report.measurements.seq_len
     measured = [series for series in report.series if series.points]
     return [
-        *(_speeds(series, T) for series in measured), _steps(measured), _factors(measured), _times(measured),
-        _resources(measured), *communication(report.communication), _environment(report), _method(report),
+        *(_speeds(series, T) for series in measured), _steps(measured), _factors(measured), *_processors(measured),
+        _times(measured), _resources(measured), *communication(report.communication), _environment(report),
+        _method(report),
     ]  # fmt: skip
 
 
@@ -116,6 +117,7 @@ def _factors(measured: Sequence[SeriesResult]) -> Section:
         "POP's factors of the efficiency, in % (95 %): global = parallel x computation scaling; parallel = load "
         "balance x communication; communication = serialisation x transfer",
     ]
+    words += _words_on_processor([of for _, of in found if of])
     for name, of in found:
         if of and not of.agrees:
             words.append(
@@ -123,6 +125,27 @@ def _factors(measured: Sequence[SeriesResult]) -> Section:
                 f"{100 * of.product_error:+.1f} % of the measured efficiency; {100 * AGREES:g} % is allowed"
             )
     return Section("what the efficiency is made of", rows if len(rows) > 1 else [], words=words if found else [])
+
+
+def _processors(measured: Sequence[SeriesResult]) -> list[Section]:
+    rows: list[Row] = [("", "instructions", "instructions per cycle", "frequency", "counted")]
+    for series in measured:
+        for p in series.points:
+            if _has_factors(p, series) and p.factors and isinstance(p.factors.processor, Processor):
+                of = p.factors.processor
+                factors = (of.instructions_scaling, of.ipc_scaling, of.frequency_scaling)
+                shares = (_with_interval(factor, 1, 100) for factor in factors)
+                rows.append((f"{series.mode} {p.point}", *shares, f"{100 * of.counted_share:.0f} %"))
+    words = [
+        "computation scaling = instructions for a sequence x instructions per cycle x frequency, each in % of the "
+        "reference's (95 %), as the processors count them in user space; what is not counted is extrapolated"
+    ]
+    return [Section("what computation scaling is made of", rows, words=words)] if len(rows) > 1 else []
+
+
+def _words_on_processor(found: Sequence[Factors]) -> list[str]:
+    reasons = dict.fromkeys(of.processor for of in found if isinstance(of.processor, str))
+    return [f"frequency and instructions per cycle, of computation scaling: not known: {why}" for why in reasons]
 
 
 def _has_factors(p: PointResult, series: SeriesResult) -> bool:
@@ -157,99 +180,24 @@ def _plus_minus(share: Spread) -> str:
 
 
 def _resources(measured: Sequence[SeriesResult]) -> Section:
-    rows: list[Row] = [("", "MFU % (95 %)", "MB per rank", "MB sent per step", "serial share")]
-    for series in measured:
-        for p in series.points:
-            utilisation = "-" if p.oversubscribed or p.doubt else _with_interval(p.mfu, 0, 100)
-            megabytes = (f"{max(p.peak_memory_bytes) / 1e6:,.0f}", f"{p.bytes_sent / 1e6:,.2f}")
-            serial = "-" if p.karp_flatt is None or p.doubt else f"{100 * p.karp_flatt:.1f} %"
-            rows.append((f"{series.mode} {p.point}", utilisation, *megabytes, serial))
-    words = ["serial share: after Karp and Flatt, of the median speed-up; - where that is no share of 0 to 100 %"]
-    return Section("what it takes", rows, words=words)
-
-
-def communication(model: Communication | None) -> list[Section]:
-    """Return the sections of the performance model; none without one."""
-    if model is None:
-        return []
-    found = [make(model) for make, rows in ((_calibration, model.calibration), (_validation, model.validation)) if rows]
-    base = model.base
-    return [*found, *(_projection(projection, model, base) for projection in model.projections if base)]
-
-
-def _calibration(model: Communication) -> Section:
-    rows: list[Row] = [("ranks", "bytes", "measured us", "model us", "error")]
-    for s in model.calibration:
-        us = 1e6 * s.seconds
-        figures = (f"{us:,.1f}", f"{us * (1 + s.error):,.1f}", f"{100 * s.error:+.0f} %")
-        rows.append((str(s.ranks), f"{s.n_bytes:,}", *figures))
-    errors = [abs(s.error) for s in model.calibration]
-    cost, traffic = model.cost_model, model.traffic
-    speed = f"{1e-9 / cost.s_per_byte:.3g} GB/s" if cost.s_per_byte else "no limit found"
-    often = f"every {traffic.every_steps} steps" if traffic.every_steps > 1 else "in a step"
-    sent = f"{traffic.messages} of {traffic.message_bytes:,} bytes {often}"
-    words = [
-        f"model: {cost.algorithm} ({model.algorithm_is}), latency {1e6 * cost.latency_s:.2f} us, {speed}, "
-        f"additions {1e-9 / cost.add_s_per_byte:.3g} GB/s; Thakur, Rabenseifner and Gropp 2005",
-        f"error of the fit: {100 * sum(errors) / len(errors):.0f} % on average, {100 * max(errors):.0f} % at most",
-    ]
-    return Section(f"communication: {traffic.operation}; {sent}", rows, (), words)
-
-
-def _validation(model: Communication) -> Section:
-    rows: list[Row] = [("", "waiting ms", "model", "error", "step ms", "model", "error")]
-    for v in model.validation:
-        cells: list[str] = []
-        for what in (v.communication, v.step):
-            predicted = between([1e3 * s for s in what.predicted_s], 2)
-            cells += [f"{1e3 * what.measured_s:,.2f}", predicted, f"{100 * what.error:+.1f} %"]
-        rows.append((f"{v.mode} {v.point}", *cells))
-    words = [
-        "waiting: for communication, from all that overlap can hide to nothing hidden; error: of the nearer end",
-        "step: the reference's compute per sequence and fixed work, and the model's communication; what ranks wait "
-        "for each other (imbalance) and what they take from each other (memory, power) is not in it",
-    ]
-    return Section("the model against the measured points", rows, words=words)
-
-
-def _projection(projection: Projection, model: Communication, base: Base) -> Section:
-    traffic, percent = model.traffic, f"{100 * EFFICIENT:.0f} %"
-    in_one = ("in one message",) * (traffic.messages > 1)
+    points = [(f"{series.mode} {p.point}", p) for series in measured for p in series.points]
+    energies = [p.step_energy_j for _, p in points]
+    known = any(isinstance(energy, Spread) for energy in energies)
     rows: list[Row] = [
-        (
-            "ranks", "exposed ms", *in_one, "efficiency, weak", "efficiency, strong",
-            f"sequences per rank for {percent}", f"or local steps for {percent}",
-        )
-    ]  # fmt: skip
-    for row in projection.rows:
-        exposed, one = between([1e3 * s for s in row.exposed_s], 1), (f"{1e3 * row.one_message_s:,.1f}",) * len(in_one)
-        weak, strong = (
-            between([100 * e for e in efficiency], 1, " %") if efficiency else "fewer sequences than ranks"
-            for efficiency in (row.weak_efficiency, row.strong_efficiency)
-        )
-        rows.append(
-            (f"{row.ranks:,}", exposed, *one, weak, strong, f"{row.sequences_per_rank:,}", f"{row.local_steps:,}")
-        )
-    sequences = f"{count(base.weak_sequences, 'sequence')} per rank"
-    words = [
-        f"with {sequences}, {percent} efficient up to {between(projection.efficient_up_to, 0)} ranks (of 2 ... 1,024); "
-        f"waiting is more than half of a step {_dominated(projection.dominated_from)}",
+        ("", "MFU % (95 %)", "MB per rank", "MB sent per step", "serial share", *["J per 1,000 tokens"] * known)
     ]
-    if in_one:
-        if traffic.overlaps:  # a single message begins when nothing is left to hide it behind
-            words.append("two figures: nothing of the communication hidden .. all that the last backward pass can hide")
-        words.append("in one message: with --parallel.bucket_bytes as large as the model, and nothing hidden")
-    title = f"projection (not measured): hosts like this one, ranks on each: {base.ranks_per_host}, network of "
-    title += f"{projection.network}; weak: {sequences}, strong: {base.batch_size} in all"
-    return Section(title, rows, (), words)
-
-
-def _dominated(dominated: Sequence[int | None]) -> str:
-    found = [ranks for ranks in dominated if ranks is not None]
-    if not found:
-        return "nowhere"
-    text = f"from {between(sorted(found), 0)} ranks on"
-    return text if len(found) == len(dominated) else f"{text} if nothing is hidden, else nowhere"
+    for name, p in points:
+        utilisation = "-" if p.oversubscribed or p.doubt else _with_interval(p.mfu, 0, 100)
+        megabytes = (f"{max(p.peak_memory_bytes) / 1e6:,.0f}", f"{p.bytes_sent / 1e6:,.2f}")
+        serial = "-" if p.karp_flatt is None or p.doubt else f"{100 * p.karp_flatt:.1f} %"
+        energy = p.step_energy_j if isinstance(p.step_energy_j, Spread) and not p.doubt else None
+        joules = [_with_interval(energy, 1, 1e3 / p.tokens_per_step)] * known
+        rows.append((name, utilisation, *megabytes, serial, *joules))
+    words = ["serial share: after Karp and Flatt, of the median speed-up; - where that is no share of 0 to 100 %"]
+    words += [f"energy: not known: {why}" for why in dict.fromkeys(e for e in energies if isinstance(e, str))]
+    if known:
+        words.append("energy: of the processors' packages of all hosts (RAPL), with whatever else runs on them")
+    return Section("what it takes", rows, words=words)
 
 
 def _environment(report: Report) -> Section:

@@ -21,8 +21,9 @@ from dist_llm.measuring.tables import count, duration
 from dist_llm.model.micro_batch import micro_batch_size
 from dist_llm.parallel.cores import usable_cores
 from dist_llm.parallel.placement import Placement
-from dist_llm.scalability.job import Timings, run_job
+from dist_llm.scalability.job import run_job
 from dist_llm.scalability.measurements import Measurements, Method
+from dist_llm.scalability.operations import Timings
 from dist_llm.scalability.performance_model import calibration_sizes
 from dist_llm.scalability.points import MODES, Point, Series, choose_points, make_series
 from dist_llm.scalability.runs import Run, efficiencies

@@ -5,7 +5,8 @@ Every step is timed by itself. What is measured are those behind the warm-up, wh
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +15,14 @@ import numpy as np
 from dist_llm.config import Config
 from dist_llm.data.loader import Loader
 from dist_llm.fast.threads import use_threads
+from dist_llm.measuring.energy import PackageEnergy
+from dist_llm.measuring.hardware_counters import HardwareCounters, HardwareCounts
 from dist_llm.measuring.machine import CpuUsage, Disturbance
 from dist_llm.measuring.phases import Phases
 from dist_llm.measuring.warm_up import warm_up
 from dist_llm.parallel.comm import Comm
+from dist_llm.parallel.counts import Counts
+from dist_llm.parallel.hosts import first_of_host
 from dist_llm.parallel.placement import Placement, peak_memory_bytes, place
 from dist_llm.scalability.wait_times import wait_times
 from dist_llm.training.broadcast_tokens import broadcast_tokens
@@ -25,6 +30,7 @@ from dist_llm.training.step import TrainStep
 from dist_llm.training.step_result import StepResult
 
 FIRST_STEPS = 2  # by the second of them, it is known how long a step takes
+COMPUTING = ("forward", "backward", "optimizer")  # where instructions and cycles are counted: nothing waits there
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class RankTimes:
     peak_memory_bytes: int
     bytes_sent: float
     placement: Placement
+    counts: HardwareCounts | str  # what the processor counted in computing, in all steps; or why it did not
+    counted_s: float  # of that
 
     @property
     def useful_s(self) -> float:
@@ -56,6 +64,27 @@ class Training:
     disturbance: Disturbance
     mpi: str
     ranks: list[RankTimes]
+    step_energy_j: float | str  # what the processors of all hosts take for a step; or why that is not known
+
+
+class _Clocks(Phases):
+    """Phases without what is waited in them, and what the processor counts while it computes."""
+
+    def __init__(self, counts: Counts, counters: HardwareCounters) -> None:
+        super().__init__(lambda: counts.wait_s)
+        self._counters = counters
+        self.counted_s = 0.0
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        before_s = self.seconds[name]
+        with ExitStack() as stack:
+            if name in COMPUTING:
+                stack.enter_context(self._counters.counting())
+            stack.enter_context(super().phase(name))
+            yield
+        if name in COMPUTING:
+            self.counted_s += self.seconds[name] - before_s
 
 
 @dataclass(frozen=True)
@@ -77,33 +106,38 @@ def measure_training(comm: Comm, config: Config, least_steps: int, least_s: floa
     placement = place(comm, config.parallel.threads)
     data, _ = broadcast_tokens(Path(str(config.data.shards)), comm)
     use_threads(placement.threads)
-    with comm.counting() as counts:
+    first_here = first_of_host(comm)[comm.rank] == comm.rank  # the packages of a host are asked by one rank
+    with comm.counting() as counts, HardwareCounters() as counters:
         # What waits inside of a phase, as Muon for what others computed, is counted as waiting alone.
-        phases = Phases(lambda: counts.wait_s)
-        step = TrainStep(config, Loader.of(data.train, config), comm, observer=phases)
-        usage = CpuUsage(comm, placement)
-        comm.allreduce_(np.zeros(1))  # all begin at the same moment
+        clocks = _Clocks(counts, counters)
+        step = TrainStep(config, Loader.of(data.train, config), comm, observer=clocks)
         # Whole rounds of local steps, or the averaging that ends them would not count.
         group = 1 if step.strategy.synchronous else config.parallel.local_steps
-        taken, first = _take(step, phases, comm, group, least_steps, least_s)
+        usage = CpuUsage(comm, placement)
+        comm.allreduce_(np.zeros(1))  # all begin at the same moment
+        with PackageEnergy() as energy:
+            taken, first = _take(step, clocks, comm, group, least_steps, least_s)
         worst = usage.disturbance()
         step.close()
-    ranks = comm.allgather(_rank_times(comm, taken[first:], placement))
+    ranks = comm.allgather(_rank_times(comm, taken[first:], placement, counters.counts, clocks.counted_s))
     slowest_s = np.max(comm.allgather([one.seconds for one in taken]), axis=0)
+    used_j = [joules for joules in comm.allgather(energy.joules if first_here else None) if joules is not None]
+    reasons = [joules for joules in used_j if isinstance(joules, str)]
     return Training(
-        len(taken) - first, first, max(rank.total_s for rank in ranks), slowest_s.tolist(),
-        [one.result.loss for one in taken], worst, comm.mpi_version, ranks,
+        steps=len(taken) - first, warm_up_steps=first, seconds=max(rank.total_s for rank in ranks),
+        step_s=slowest_s.tolist(), losses=[one.result.loss for one in taken], disturbance=worst, mpi=comm.mpi_version,
+        ranks=ranks, step_energy_j=reasons[0] if reasons else sum(map(float, used_j)) / len(taken),
     )  # fmt: skip
 
 
 def _take(
-    step: TrainStep, phases: Phases, comm: Comm, group: int, least_steps: int, least_s: float
+    step: TrainStep, clocks: _Clocks, comm: Comm, group: int, least_steps: int, least_s: float
 ) -> tuple[list[_Step], int]:
     """Take steps, in whole groups; return them, and how many are warm-up; collective."""
     taken: list[_Step] = []
     missing, wanted, most, first = FIRST_STEPS, 0, 0, 0
     while missing > 0:
-        taken += [_timed(step, phases, comm) for _ in range(group * math.ceil(missing / group))]
+        taken += [_timed(step, clocks, comm) for _ in range(group * math.ceil(missing / group))]
         slowest_s = np.max(comm.allgather([one.seconds for one in taken]), axis=0).tolist()
         if not wanted:
             wanted = max(least_steps, math.ceil(least_s / slowest_s[-1]))
@@ -113,16 +147,18 @@ def _take(
     return taken, first
 
 
-def _timed(step: TrainStep, phases: Phases, comm: Comm) -> _Step:
-    phases.seconds.clear()
+def _timed(step: TrainStep, clocks: _Clocks, comm: Comm) -> _Step:
+    clocks.seconds.clear()
     with comm.counting() as counts:
         start_s = time.perf_counter()
         result = step()
         seconds = time.perf_counter() - start_s
-    return _Step(seconds, dict(phases.seconds), counts.waits, result)
+    return _Step(seconds, dict(clocks.seconds), counts.waits, result)
 
 
-def _rank_times(comm: Comm, taken: Sequence[_Step], placement: Placement) -> RankTimes:
+def _rank_times(
+    comm: Comm, taken: Sequence[_Step], placement: Placement, counts: HardwareCounts | str, counted_s: float
+) -> RankTimes:
     """Add up this rank's steps; collective."""
     imbalance_s, communication_s = wait_times(comm, [wait for one in taken for wait in one.waits])
     total_s = sum(one.seconds for one in taken)
@@ -135,4 +171,5 @@ def _rank_times(comm: Comm, taken: Sequence[_Step], placement: Placement) -> Ran
     seconds |= {phase: clock(phase) for phase in ("data", "optimizer")}
     seconds["other"] = total_s - sum(seconds.values())
     sent = sum(one.result.comm_bytes for one in taken)
-    return RankTimes(seconds, total_s, clock("backward"), peak_memory_bytes(), sent, placement)
+    backward_s = clock("backward")
+    return RankTimes(seconds, total_s, backward_s, peak_memory_bytes(), sent, placement, counts, counted_s)

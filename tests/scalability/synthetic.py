@@ -8,8 +8,8 @@ from dist_llm.measuring.machine import Disturbance, Machine
 from dist_llm.measuring.peak import Peak
 from dist_llm.parallel.cost import CostModel, Network
 from dist_llm.parallel.placement import Placement
-from dist_llm.scalability.job import Timings
 from dist_llm.scalability.measurements import Measurements, Method
+from dist_llm.scalability.operations import Timings
 from dist_llm.scalability.points import Point, make_series, parse_points
 from dist_llm.scalability.report import Report, make_report
 from dist_llm.scalability.runs import Run
@@ -49,6 +49,8 @@ def one_run(
             peak_memory_bytes=100_000_000 + rank,
             bytes_sent=1000.0 * steps * (point.ranks > 1),
             placement=Placement("here", (0, 1), point.threads, "openblas", "dist_llm", None, "", warning),
+            counts="no counters here",
+            counted_s=total_s,
         )
         for rank in range(point.ranks)
     ]
@@ -61,6 +63,7 @@ def one_run(
         disturbance=Disturbance(disturbance, 0.0),
         mpi="Open MPI v5",
         ranks=ranks,
+        step_energy_j="no RAPL here",
         round=number,
         point=str(point),
         batch_size=batch_size,

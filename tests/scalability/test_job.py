@@ -8,8 +8,10 @@ import pytest
 from dist_llm.config import Config
 from dist_llm.errors import RunError, UserError
 from dist_llm.measuring.jobs import Launcher, choose_launcher, slurm_cores
-from dist_llm.scalability.job import Timings, Training, run_job
+from dist_llm.scalability.job import run_job
+from dist_llm.scalability.operations import Timings
 from dist_llm.scalability.points import Point
+from dist_llm.scalability.training_run import Training
 
 SRUN = """#!{python}
 # Stands in for srun: notes how it was called, and starts one process.

@@ -2,7 +2,7 @@ import pytest
 
 from dist_llm.parallel.cost import ALGORITHMS, CostModel, coefficients
 from dist_llm.parallel.strategy import Traffic
-from dist_llm.scalability.job import Timings
+from dist_llm.scalability.operations import Timings
 from dist_llm.scalability.performance_model import Sample, calibrate, fit
 
 A, B, G = 5e-6, 2e-10, 5e-11

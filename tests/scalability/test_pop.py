@@ -1,10 +1,12 @@
 """POP's factors of runs whose truth is known."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from dist_llm.measuring.hardware_counters import HardwareCounts
 from dist_llm.scalability.points import Point
 from dist_llm.scalability.pop import factors
 from dist_llm.scalability.runs import Run
@@ -78,3 +80,29 @@ def test_rounds_that_differ_too_much_are_told():
 
 def test_without_a_round_in_common_there_are_none():
     assert factors({1: one_run(1, Point(2, 1), 0.5)}, ONE) is None
+
+
+def counted(run: Run, instructions: float, cycles: float) -> Run:
+    """Return a run on each of whose ranks the processor has counted this for each step."""
+    steps = run.steps + run.warm_up_steps
+    counts = HardwareCounts(instructions * steps, cycles * steps, 0.5)
+    return replace(run, ranks=[replace(rank, counts=counts, counted_s=rank.useful_s) for rank in run.ranks])
+
+
+def test_computation_scaling_falls_apart_where_the_processor_counts():
+    # On two ranks each has half of the sequences. It needs a tenth more instructions for them, takes 1.25 times the
+    # cycles for each, and has a fifth less of those in a second: 1 s on one rank, 0.5 x 1.1 x 1.25 / 0.8 s on two.
+    one = counted(one_run(0, Point(1, 1), 1.0), 4e9, 2e9)
+    two = counted(one_run(0, Point(2, 1), 0.5 * 1.1 * 1.25 / 0.8), 2e9 * 1.1, 1e9 * 1.1 * 1.25)
+    found = factors({0: two}, {0: one})
+    of = found.processor
+    assert of.instructions_scaling.median == pytest.approx(1 / 1.1)
+    assert of.ipc_scaling.median == pytest.approx(1 / 1.25)
+    assert of.frequency_scaling.median == pytest.approx(0.8)
+    product = of.instructions_scaling.median * of.ipc_scaling.median * of.frequency_scaling.median
+    assert product == pytest.approx(found.computation_scaling.median)
+    assert of.counted_share == 0.5
+
+
+def test_without_counters_the_reason_is_told():
+    assert factors({0: one_run(0, Point(2, 1), 0.5)}, ONE).processor == "no counters here"

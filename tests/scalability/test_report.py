@@ -10,11 +10,12 @@ from dist_llm.errors import UserError
 from dist_llm.measuring.machine import OtherProcess
 from dist_llm.measuring.peak import Peak
 from dist_llm.measuring.tables import Section
+from dist_llm.scalability.communication_sections import communication
 from dist_llm.scalability.comparison import compare, read_report
 from dist_llm.scalability.figures import draw
 from dist_llm.scalability.output import csv_table, write_report
 from dist_llm.scalability.report import Comparable
-from dist_llm.scalability.sections import communication, sections
+from dist_llm.scalability.sections import sections
 from dist_llm.scalability.verdict import warnings
 from tests.scalability.synthetic import MACHINE, STRONG, report, runs, study
 
@@ -189,6 +190,16 @@ def test_oversubscribed_rows_show_no_efficiency():
     assert "2x1 (ranks x threads)" in made.verdict[0]
     assert any(w.startswith("oversubscribed: 4x1") for w in made.warnings)
     assert made.communication.base.point == "2x1"
+
+
+def test_energy_and_counters_are_shown_or_the_reason_why_not():
+    texts = [part.text() for part in sections(report())]
+    assert any("energy: not known: no RAPL here" in text for text in texts)
+    assert any("instructions per cycle, of computation scaling: not known: no counters" in text for text in texts)
+    measured = [replace(run, step_energy_j=40.0 * (1 + run.round)) for run in runs(STRONG, (1,) * 7)]
+    (table,) = [part for part in sections(report(measured)) if part.title == "what it takes"]
+    assert table.rows[0][-1] == "J per 1,000 tokens"
+    assert table.rows[1][-1].startswith("200.0 (")  # 160 J for 800 tokens
 
 
 def test_projections_are_marked_as_such():

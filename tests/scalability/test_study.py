@@ -9,8 +9,8 @@ from dist_llm.measuring.jobs import Launcher
 from dist_llm.measuring.peak import Peak
 from dist_llm.parallel.placement import Placement
 from dist_llm.scalability import study as study_module
-from dist_llm.scalability.job import Timings
 from dist_llm.scalability.measurements import Measurements, Method
+from dist_llm.scalability.operations import Timings
 from dist_llm.scalability.points import Point, make_series
 from dist_llm.scalability.study import Study
 from dist_llm.scalability.training_run import Training
