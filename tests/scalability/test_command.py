@@ -80,7 +80,7 @@ def test_quick_from_end_to_end_at_one_and_two_ranks(scaling, tmp_path):
         "allreduce-2-ranks.nccl-tests.txt", "allreduce-2-ranks.osu.txt", "report.html", "scaling-strong.extra-p.jsonl",
         "scaling-weak.extra-p.jsonl",
     ]  # fmt: skip
-    assert len([name for name in written if name.startswith("mllog/")]) == len(report["runs"])
+    assert len([name for name in written if name.startswith("mllog/")]) == len(report["measurements"]["runs"])
 
 
 @pytest.mark.parametrize("strategy", ["overlapped", "sharded", "local"])
