@@ -3,6 +3,7 @@
     python -m dist_llm.scaling --quick
     python -m dist_llm.scaling --points 1x1,2x1,4x1,1x4 --network 25,10 --parallel.strategy=blocking
     python -m dist_llm.scaling --compare OLD/scaling.json
+    python -m dist_llm.scaling --points 1x1,8x1,64x1 --part 64x1 --out study; python -m dist_llm.scaling --merge study
 
 One process with threads on as many cores is set beside every division into ranks. The report comes to the terminal,
 and as a page, a picture, JSON and CSV into a folder of its own.
@@ -10,20 +11,22 @@ and as a page, a picture, JSON and CSV into a folder of its own.
 
 import shlex
 import sys
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
 from dist_llm.command_line import CommandLine, amount, settings, whole_number
 from dist_llm.config import Config
 from dist_llm.errors import UserError
-from dist_llm.measuring.machine import look_at_machine
+from dist_llm.measuring.machine import Machine, look_at_machine
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.cost import TYPICAL
-from dist_llm.parallel.placement import place
+from dist_llm.parallel.placement import Placement, place
 from dist_llm.parallel.program import run
 from dist_llm.scalability.comparison import compare, read_report
 from dist_llm.scalability.exports.registry import EXPORTS, write_exports
-from dist_llm.scalability.measurements import QUICK, THOROUGH
+from dist_llm.scalability.measurements import QUICK, THOROUGH, Measurements
+from dist_llm.scalability.merging import merge, read_parts
 from dist_llm.scalability.output import judge, out_folder, write_comparison, write_report
 from dist_llm.scalability.points import MODES
 from dist_llm.scalability.projection import parse_network
@@ -33,6 +36,50 @@ from dist_llm.scalability.study import plan
 
 def main(argv: list[str], comm: Comm) -> int:
     """Measure and report as the command line says."""
+    arguments = _parser().parse_on_rank_0(argv, comm)
+    if arguments is None:
+        return 0
+    if comm.size > 1:
+        raise UserError("scaling starts mpirun itself: start it without", agreed=True)
+    if len(arguments.compare) > 2:
+        raise UserError("--compare takes one report, to set beside what is measured now, or two")
+    if arguments.part and not arguments.out:
+        raise UserError("--part needs --out, the folder of all parts")
+    older = [read_report(path) for path in arguments.compare]
+    if len(older) == 2:
+        write_comparison(compare(*older), arguments.out)
+        return 0
+    networks = [parse_network(text) for text in arguments.network] or TYPICAL
+    command = f"python -m dist_llm.scaling {shlex.join(argv)}".strip()
+    if arguments.merge:
+        parts = read_parts(arguments.merge)
+        largest = max(parts, key=lambda part: part.measurements.cores)
+        measured, machine = merge([part.measurements for part in parts]), largest.environment
+    with out_folder(arguments.out) as folder:
+        if not arguments.merge:
+            measured, machine = _measure(arguments, place(comm, None))
+        report = make_report(measured, machine, command, networks)
+        write_report(report, folder, [compare(older[0], report)] if older else [], arguments.part)
+        write_exports(report, arguments.export, folder)
+    if measured.interrupted and not arguments.merge:
+        raise KeyboardInterrupt
+    judge(report)
+    return 0
+
+
+def _measure(arguments: Namespace, placement: Placement) -> tuple[Measurements, Machine]:
+    wishes = {k: wish for k in ("repeats", "steps", "seconds") if (wish := getattr(arguments, k)) is not None}
+    wishes |= {} if arguments.width is None else {"width": arguments.width / 100}
+    wishes |= {} if arguments.patience is None else {"patience_s": 60 * arguments.patience}
+    method, config = replace(QUICK if arguments.quick else THOROUGH, **wishes), settings(arguments).apply_to(Config())
+    points = (arguments.points, arguments.part)
+    study = plan(config, placement, method, arguments.mode, points, arguments.launcher, arguments.weak_batch_size)
+    machine = look_at_machine(placement, study.measured.cores)
+    study.run()
+    return study.measured, machine
+
+
+def _parser() -> CommandLine:
     parser = CommandLine("scaling", __doc__, ("model", "data", "optim", "parallel", "train"))
     add, n = parser.add_argument, whole_number(1)
     add("--quick", action="store_true", help="fewer and shorter runs: two minutes on two cores")
@@ -52,41 +99,14 @@ def main(argv: list[str], comm: Comm) -> int:
     add("--network", action="append", default=[], metavar="US,GBIT_S", help=f"{network})")
     add("--launcher", metavar="COMMAND", help="starts ranks, given -n RANKS (default: srun under Slurm, else mpirun)")
     add("--out", metavar="DIR", type=Path, help="where the report goes (default: runs/scaling-001, ...)")
+    add("--part", metavar="RxT", help="measure this point and the first one alone, into part-RxT.json of --out")
+    merged = "make the report of these parts, files or folders of them; nothing is measured"
+    add("--merge", nargs="+", default=[], type=Path, metavar="PATH", help=merged)
     form = "write it for another tool too, one file for each of the tool's runs; several allowed"
     add("--export", action="append", default=[], choices=EXPORTS, help=form)
     old = "a scaling.json to set beside what is measured now; or two, and nothing is measured"
     add("--compare", nargs="+", default=[], type=Path, metavar="JSON", help=old)
-    arguments = parser.parse_on_rank_0(argv, comm)
-    if arguments is None:
-        return 0
-    if comm.size > 1:
-        raise UserError("scaling starts mpirun itself: start it without", agreed=True)
-    if len(arguments.compare) > 2:
-        raise UserError("--compare takes one report, to set beside what is measured now, or two")
-    older = [read_report(path) for path in arguments.compare]
-    if len(older) == 2:
-        write_comparison(compare(*older), arguments.out)
-        return 0
-    networks = [parse_network(text) for text in arguments.network] or TYPICAL
-    wishes = {k: wish for k in ("repeats", "steps", "seconds") if (wish := getattr(arguments, k)) is not None}
-    wishes |= {} if arguments.width is None else {"width": arguments.width / 100}
-    wishes |= {} if arguments.patience is None else {"patience_s": 60 * arguments.patience}
-    method = replace(QUICK if arguments.quick else THOROUGH, **wishes)
-    config, placement = settings(arguments).apply_to(Config()), place(comm, None)
-    weak = arguments.weak_batch_size or config.train.batch_size
-    study = plan(config, placement, method, arguments.mode, arguments.points, arguments.launcher, weak)
-    with out_folder(arguments.out) as folder:
-        machine = look_at_machine(placement, study.measured.cores)
-        study.run()
-        report = make_report(
-            study.measured, machine, f"python -m dist_llm.scaling {shlex.join(argv)}".strip(), networks
-        )
-        write_report(report, folder, [compare(older[0], report)] if older else [])
-        write_exports(report, arguments.export, folder)
-    if study.measured.interrupted:
-        raise KeyboardInterrupt
-    judge(report)
-    return 0
+    return parser
 
 
 if __name__ == "__main__":

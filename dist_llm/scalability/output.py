@@ -27,12 +27,16 @@ PLAIN = (
 SPREADS = ("tokens_per_s", "speed_up", "efficiency", "to_one_process", "mfu", "step_s")
 
 
-def write_report(report: Report, folder: Path, comparison: Sequence[Section]) -> None:
-    """Print the report, and write all its forms; what it is compared with comes before the details."""
-    write_text(folder / "scaling.json", json.dumps(asdict(report), indent=1) + "\n")
+def write_report(report: Report, folder: Path, comparison: Sequence[Section], part: str | None = None) -> None:
+    """Print the report, and write all its forms, of a part only the JSON; a comparison comes before the details."""
+    file = f"part-{part}.json" if part else "scaling.json"
+    write_text(folder / file, json.dumps(asdict(report), indent=1) + "\n")
     parts = [*comparison, *sections(report)]
     print("", *report.verdict, *(f"warning: {line}" for line in report.warnings), sep="\n")
     print("", *(f"{part.text()}\n" for part in parts), sep="\n", flush=True)
+    if part:
+        print(f"written: {file} in {folder}; when all parts are there: --merge {folder}", flush=True)
+        return
     pictures = draw(report)
     title = f"Scaling of {report.parameters:,} parameters on {report.environment.host}, {report.created}"
     svg = pictures.get("svg", b"").decode()

@@ -39,24 +39,36 @@ class Series:
         return self.sequences * (point.ranks if self.mode == "weak" else 1)
 
 
-def choose_points(wish: str | None, cores: int) -> list[Point]:
+def choose_points(wish: str | None, cores: int, local_cores: int, part: str | None = None) -> list[Point]:
     """Return the points to measure, by cores, and among those of as many cores the one of most ranks first.
 
     Unless the user names some, they are 1, 2, 4, ... ranks of one thread up to all cores, and all cores in every other
-    division. One process with as many threads joins each number of cores.
+    division. One process with as many threads joins each number of cores that this host has. Of a study in parts, it
+    is the part and what it is compared with.
     """
     ranks = {1 << power for power in range(cores.bit_length())}
     divisions = [Point(n, cores // n) for n in range(1, cores + 1) if cores % n == 0]
     points = parse_points(wish) if wish else [*(Point(n, 1) for n in ranks), *divisions]
-    points += [Point(1, point.cores) for point in points]
-    return sorted(set(points), key=lambda point: (point.cores, -point.ranks))
+    points.sort(key=_by_cores)
+    if part is not None:
+        (measured,) = parse_points(part, "--part", 1)
+        if measured not in points:
+            raise UserError(f"--part {part} is none of the points {', '.join(map(str, points))}")
+        points = [points[0], measured]
+    points += [Point(1, point.cores) for point in points if point.cores <= local_cores]
+    return sorted(set(points), key=_by_cores)
 
 
-def parse_points(text: str) -> list[Point]:
+def _by_cores(point: Point) -> tuple[int, int]:
+    return point.cores, -point.ranks
+
+
+def parse_points(text: str, option: str = "--points", most: int | None = None) -> list[Point]:
     """Turn ``1x1,2x1,1x2`` (ranks x threads) into points; raise `UserError` if it is something else."""
     words = [re.fullmatch(r"\s*([1-9]\d{0,5})x([1-9]\d{0,5})\s*", word) for word in text.split(",")]
-    if not all(words):
-        raise UserError(f"--points takes RANKSxTHREADS,RANKSxTHREADS such as 1x1,2x1,1x2, not {text!r}")
+    if not all(words) or len(words) > (most or len(words)):
+        form = "RANKSxTHREADS such as 4x1" if most else "RANKSxTHREADS,RANKSxTHREADS such as 1x1,2x1,1x2"
+        raise UserError(f"{option} takes {form}, not {text!r}")
     return [Point(int(word[1]), int(word[2])) for word in words if word]
 
 

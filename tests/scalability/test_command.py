@@ -181,9 +181,30 @@ def test_set_beside_an_older_report(scaling, tmp_path):
     assert "strong 1x1" in (tmp_path / "both/comparison.html").read_text()
 
 
+@pytest.mark.mpirun
+def test_in_parts_that_are_merged(scaling, tmp_path):
+    points = ["--points=1x1,2x1,3x1", "--mode=strong", "--out=study"]
+    for part in ("2x1", "3x1"):
+        result = scaling(*FAST, *points, f"--part={part}").wait()
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert f"written: part-{part}.json in study; when all parts are there: --merge study" in result.stdout
+    assert sorted(file.name for file in (tmp_path / "study").iterdir()) == ["part-2x1.json", "part-3x1.json"]
+    result = scaling("--merge=study", "--out=study", "--export=osu").wait()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "round 1" not in result.stdout
+    report = json.loads((tmp_path / "study/scaling.json").read_text())
+    (series,) = report["series"]
+    assert {p["point"] for p in series["points"]} >= {"1x1", "2x1", "3x1"}
+    assert (tmp_path / "study/report.html").exists()
+    assert (tmp_path / "study/allreduce-2-ranks.osu.txt").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--part=2x1"], "--part needs --out, the folder of all parts"),
+        (["--part=2x1", "--points=1x1,3x1", "--out=study"], "--part 2x1 is none of the points 1x1, 3x1"),
+        (["--merge=."], "--merge: there is no part-*.json in ."),
         (["--points=1y1"], "--points takes RANKSxTHREADS,RANKSxTHREADS such as 1x1,2x1,1x2, not '1y1'"),
         (
             ["--points=9x1", "--mode=strong", "--train.batch_size=0"],
@@ -200,6 +221,10 @@ def test_set_beside_an_older_report(scaling, tmp_path):
         (
             ["--seconds=-1"],
             "argument --seconds: takes a number of seconds from 0 on, not '-1' (--help lists the options)",
+        ),
+        (
+            ["--patience=long"],
+            "argument --patience: takes a number of minutes from 0 on, not 'long' (--help lists the options)",
         ),
         (["--launcher=no-such"], "--launcher: there is no program 'no-such'"),
         (
