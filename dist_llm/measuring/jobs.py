@@ -88,6 +88,7 @@ def last_words(output: str) -> str:
     # Our own word counts most; then the first line of what Open MPI says between rulers; then a traceback's last.
     own = [line for line in lines if line.startswith("error")]
     launchers = [line for ruler, line in pairwise(lines) if set(ruler) == {"-"} and set(line) != {"-"}]
+    launchers = [line for line in launchers if not line.startswith("Sorry!")]  # its help files are missing: no reason
     return next(iter(own or launchers or lines[-1:]), "its process ended without a word")
 
 

@@ -103,7 +103,8 @@ class Study:
             number += 1
             if number == 1:
                 left_s = (m.method.repeats - 1) * (time.monotonic() - start_s)
-                print(f"about {duration(left_s)} to go, {duration(self._patience.left_s)} more if need be", flush=True)
+                more = duration(max(0.0, self._patience.left_s))
+                print(f"about {duration(left_s)} to go, {more} more if need be", flush=True)
 
     def _unsettled(self, series: Series) -> list[Point]:
         """Return the points of a series that need another round: all at first, then those with too wide an interval."""
