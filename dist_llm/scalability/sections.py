@@ -105,6 +105,10 @@ def _steps(measured: Sequence[SeriesResult]) -> Section:
     return Section("steps", rows, (0, 7), words)
 
 
+def _extremes(values: Sequence[int]) -> tuple[int, int]:
+    return min(values), max(values)
+
+
 def _percentiles(times: StepTimes) -> list[str]:
     return ["-" if s is None else f"{1e3 * s:,.1f}" for s in (times.p50_s, times.p95_s, times.p99_s)]
 
