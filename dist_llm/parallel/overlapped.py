@@ -29,7 +29,8 @@ class Overlapped(Strategy):
     def _setup(self) -> None:
         self._bucket = bucket_bytes(self.config, self.grad.nbytes) // self.grad.itemsize
         self._reduced_from = self.grad.size  # every gradient at or after it is final, and its reduction begun
-        self._pending: deque[Pending] = deque()
+        self._started: list[Pending] = []  # in this step
+        self._pending: deque[Pending] = deque()  # of those, what nobody has seen the end of
         # MPI calls of the two threads never meet.
         self._lock = threading.Lock()
         self._work, self._ended = threading.Event(), False
@@ -56,17 +57,19 @@ class Overlapped(Strategy):
         while self._reduced_from - offset >= self._bucket or (offset == 0 and self._reduced_from > 0):
             start = max(offset, self._reduced_from - self._bucket)
             with self._lock:
-                self._pending.append(self.comm.iallreduce_(self.grad[start : self._reduced_from]))
+                self._started.append(self.comm.iallreduce_(self.grad[start : self._reduced_from]))
+                self._pending.append(self._started[-1])
             self._reduced_from = start
         self._work.set()
 
     def reduce(self) -> None:
-        """Wait for all buckets."""
+        """Wait for all buckets, also for those that have ended: ranks compare what each of them waited for each."""
         self.on_grad_ready(0)
         self._work.clear()
         with self._lock:
-            for pending in self._pending:
-                pending.wait()
+            for started in self._started:
+                started.wait()
+            self._started.clear()
             self._pending.clear()
 
     def _look(self) -> None:

@@ -1,6 +1,7 @@
 """What each strategy promises, one body for every communicator and every number of ranks."""
 
 import functools
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -237,6 +238,21 @@ def test_overlapped_starts_as_many_messages_as_it_says(comm, n, bucket_bytes):
     strategy.close()
     if comm.size > 1:
         assert counts.by_kind["iallreduce"].calls == strategy.traffic(config, n).messages <= MAX_BUCKETS
+
+
+def test_every_rank_waits_for_every_bucket_also_for_one_that_has_ended(comm):
+    """What ranks waited is compared wait by wait, whichever of them saw the end of a bucket first."""
+    grad = np.zeros(4000, np.float32)
+    strategy = make_strategy(comm, grad.copy(), grad, ParallelConfig(bucket_bytes=4000))
+    with comm.counting() as counts:
+        for step in range(4):
+            strategy.begin()
+            strategy.on_grad_ready(2000)
+            time.sleep(0.02 if step % comm.size == comm.rank else 0.0)  # here the thread sees the end of two buckets
+            strategy.reduce()
+    strategy.close()
+    assert comm.size == 1 or len(counts.waits) == 16
+    assert {len(waits) for waits in comm.allgather(counts.waits)} == {len(counts.waits)}
 
 
 def test_one_byte_a_number_and_a_scale_a_block():
