@@ -14,7 +14,7 @@ from dist_llm.errors import UserError
 from dist_llm.measuring.tables import Section, count
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.program import run
-from dist_llm.training.loss_curve import draw_runs
+from dist_llm.training.runs_picture import draw_runs
 from dist_llm.training.summary import find_runs, summarize, table
 
 FOLDER = Path("runs")

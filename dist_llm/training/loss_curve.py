@@ -1,31 +1,18 @@
-"""Curves of the loss over the tokens seen, where matplotlib is installed: of one run, and of several side by side."""
+"""``loss.png``: the losses of a run by the tokens seen and the time spent, where matplotlib is installed."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dist_llm.atomic import whole_file
+from dist_llm.config import Config
+from dist_llm.model.llama import count_parameters
+from dist_llm.training.loss_axes import add_time, amount, limits, show_losses, show_tokens, usual_top
+from dist_llm.training.loss_history import LossHistory, Points
 from dist_llm.training.metrics import MetricsReader
-from dist_llm.training.summary import RunSummary
+from dist_llm.training.picture import GRAY, Label, arrange, is_drawing_possible, picture, shortened
 
-MOST_POINTS = 4096  # several to each column of the picture
-
-
-class Thinned:
-    """The points of a curve, evenly over its length: all, every second, every fourth, ..., so that they stay few."""
-
-    def __init__(self) -> None:
-        self.points: list[tuple[float, float]] = []
-        self._every, self._seen = 1, 0
-
-    def add(self, x: float, y: float) -> None:
-        """Add the next point."""
-        if self._seen % self._every == 0:
-            self.points.append((x, y))
-        self._seen += 1
-        if len(self.points) > MOST_POINTS:
-            self.points, self._every = self.points[::2], 2 * self._every
+TRAINING, VALIDATION = "#0072B2", "#C24E00"  # dark enough for words
+MOST_MARKS = 60  # side by side
 
 
 class LossCurve:
@@ -34,85 +21,97 @@ class LossCurve:
     Parameters
     ----------
     run_dir : Path
+    config : Config
+        Of the run, with the size of its vocabulary.
     """
 
-    def __init__(self, run_dir: Path) -> None:
-        self._run_dir = run_dir
+    def __init__(self, run_dir: Path, config: Config) -> None:
+        self._run_dir, self._config = run_dir, config
         self._metrics = MetricsReader(run_dir)
-        self._train, self._val = Thinned(), Thinned()
-        self._last_val_loss = 0.0
+        self._history = LossHistory()
 
     def draw(self) -> Path | None:
         """Draw the curve and return the path of the picture; None without matplotlib or without metrics."""
         if not is_drawing_possible():
             return None
         for record in self._metrics.new_records():
-            if record.get("loss") is not None:
-                self._train.add(record["tokens"], record["loss"])
-            if "val_loss" in record:
-                self._val.add(record["tokens"], record["val_loss"])
-                self._last_val_loss = record["val_loss"]
-        if not self._train.points:
+            self._history.add(record)
+        if not self._history.train:
             return None
         path = self._run_dir / "loss.png"
-        with _axes(path, (7, 4)) as axes:
-            label = "training, one step"
-            axes.plot(*zip(*self._train.points, strict=True), color="tab:blue", alpha=0.5, linewidth=1, label=label)
-            if self._val.points:
-                label = f"validation (last {self._last_val_loss:.3f})"
-                axes.plot(
-                    *zip(*self._val.points, strict=True), color="tab:orange", marker="o", markersize=3, label=label
-                )
-            axes.set_title(self._run_dir.name, parse_math=False)
+        with picture(path, 7.5, 4.4) as figure:
+            draw_run(figure, self._history, shortened(self._run_dir.name, 40), described(self._history, self._config))
         return path
 
 
-def draw_runs(summaries: Sequence[RunSummary], path: Path) -> Path | None:
-    """Draw the validation losses of several runs, or the training loss of one without any; None as above."""
-    drawn = [s for s in summaries if s.val or s.train]
-    if not drawn or not is_drawing_possible():
-        return None
-    with _axes(path, (9, 5)) as axes:
-        for i, s in enumerate(drawn):
-            style = {"color": f"C{i % 10}", "linestyle": ("-", "--", ":", "-.")[i // 10 % 4]}  # ten colours there are
-            label = f"{s.folder.name} ({s.best_val_loss:.4f})" if s.val else f"{s.folder.name} (training)"
-            axes.plot(*zip(*(s.val or s.train), strict=True), **style, marker="o" if s.val else "", markersize=3)
-            axes.lines[-1].set_label(label)
-        axes.set_title("validation loss", parse_math=False)
-    return path
+def described(history: LossHistory, config: Config) -> str:
+    """Return what a run is: which losses, how many parameters, on which text, with how many ranks."""
+    text = config.data.shards or config.data.path or config.data.corpus
+    names = ", ".join(Path(part).name for part in text.split(","))
+    parameters = amount(count_parameters(config.model, config.vocab_size))
+    least, most = min(history.ranks, default=0), max(history.ranks, default=0)
+    ranks = [f"{least} to {most} ranks" if least < most else f"{most} rank{'s' * (most > 1)}"] if most else []
+    what = "training and validation loss" if history.val else "training loss"
+    return f"{what}: {', '.join([f'{parameters} parameters', shortened(names, 20), *ranks])}"
 
 
-def is_drawing_possible() -> bool:
-    """Whether matplotlib is installed."""
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError:
-        return False
-    return True
+def draw_run(figure: Any, history: LossHistory, title: str, subtitle: str) -> None:
+    """Draw the losses of a run that has taken a step."""
+    axes, curves = figure.add_subplot(), [points for points in (history.train, history.val) if points]
+    low, high = limits(curves, max(map(usual_top, curves)))
+    show_tokens(axes, history.tokens)
+    show_losses(axes, low, high)
+    add_time(axes, history)
+    labels = [*_training(axes, history.train), *_validation(axes, history), *_cut_off(axes, curves, high)]
+    arrange(figure, (title, subtitle), [axes], labels)
 
 
-@contextmanager
-def _axes(path: Path, size: tuple[float, float]) -> Iterator[Any]:
-    """Give the axes of a picture to draw in, and write it."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # No pyplot: it keeps global state and looks for a screen.
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    yield axes
-    axes.set_xlabel("tokens seen")
-    axes.set_ylabel("loss (nats per token)")
-    axes.xaxis.set_major_formatter(_tokens)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+def _training(axes: Any, train: Points) -> list[Label]:
+    half_life, averaged = train.half_life(), train.averaged()
+    words = f"training {loss(averaged[-1])}"
+    if half_life is None:
+        axes.plot(train.tokens, train.losses, ".-", color=TRAINING, markersize=6)
+    else:
+        axes.plot(train.tokens, train.losses, ".", color=TRAINING, markersize=4, alpha=0.35, markeredgewidth=0)
+        axes.plot(train.tokens, averaged, color=TRAINING)
+        dots = "single steps" if train.each == 1 else f"means of {train.each}"
+        words += f"\nexponential average\nwith a half-life of\n{amount(half_life)} tokens\ndots: {dots}"
+    return [Label(words, TRAINING, (train.tokens[-1], averaged[-1]), {"color": TRAINING})]
 
 
-def _tokens(value: float, _position: object) -> str:
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:g} {letter}"
-    return f"{value:g}"
+def _validation(axes: Any, history: LossHistory) -> list[Label]:
+    val, best = history.val, history.val.best
+    if best is None:
+        return []
+    mark = "o" if len(val) <= MOST_MARKS else ""
+    axes.plot(val.tokens, val.losses, color=VALIDATION, marker=mark, markersize=3.5)
+    axes.plot(best.tokens, best.loss, "*", color=VALIDATION, markersize=11, markeredgecolor="white", zorder=3)
+    last = (val.tokens[-1], val.losses[-1])
+    marked = f"★ best {loss(best.loss)}"
+    if best.tokens == last[0]:
+        return [Label(f"validation\n{marked}", VALIDATION, last, {"color": VALIDATION})]
+    return [
+        Label(f"validation {loss(last[1])}", VALIDATION, last, {"color": VALIDATION}),
+        Label(
+            f"{marked}\nat {amount(best.tokens)} tokens",
+            VALIDATION,
+            (best.tokens, best.loss),
+            {"color": VALIDATION, "linestyle": ":"},
+        ),
+    ]
+
+
+def _cut_off(axes: Any, curves: Sequence[Points], high: float) -> list[Label]:
+    """Mark where losses are above the picture."""
+    above = [(x, y) for points in curves for x, y in zip(points.tokens, points.losses, strict=True) if y > high]
+    if not above:
+        return []
+    width = axes.get_xlim()[1] / MOST_MARKS
+    places = sorted({(x // width + 0.5) * width for x, _ in above})
+    axes.plot(places, [0.985] * len(places), "^", color=GRAY, markersize=4, transform=axes.get_xaxis_transform())
+    return [Label(f"▲ {len(above)} dots above,\nup to {loss(max(y for _, y in above))}", GRAY, None, {})]
+
+
+def loss(value: float) -> str:
+    """Return a loss in four digits."""
+    return f"{value:#.4g}"

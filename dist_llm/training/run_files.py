@@ -27,16 +27,16 @@ class RunFiles:
     """
 
     def __init__(self, folder: Path, config: Config, step: int) -> None:
-        self._folder, self._event_files = folder, config.log.tensorboard
-        self.metrics = MetricsLog(folder, step, self._event_files)
+        self._folder, self._config = folder, config
+        self.metrics = MetricsLog(folder, step, config.log.tensorboard)
         self.checkpoints = CheckpointWriter(folder, config.train.keep_checkpoints)
-        self._loss_curve = LossCurve(folder)
+        self._loss_curve = LossCurve(folder, config)
 
     def rewind(self, step: int) -> None:
         """Drop what was recorded of the steps after `step`: they will be taken again."""
         self.metrics.close()
-        self.metrics = MetricsLog(self._folder, step, self._event_files)
-        self._loss_curve = LossCurve(self._folder)
+        self.metrics = MetricsLog(self._folder, step, self._config.log.tensorboard)
+        self._loss_curve = LossCurve(self._folder, self._config)
 
     def draw_loss_curve(self, say: Callable[[str], object]) -> None:
         """Draw the curve of what has been recorded."""

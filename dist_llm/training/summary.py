@@ -10,10 +10,9 @@ from typing import Any
 from dist_llm.config import SECTIONS, Config
 from dist_llm.errors import UserError
 from dist_llm.model.llama import count_parameters
+from dist_llm.training.loss_history import LossHistory
 from dist_llm.training.metrics import MetricsReader, evaluations_since_best
 from dist_llm.training.run_dir import CONFIG, read_config
-
-Curve = list[tuple[int, float]]  # tokens seen, loss
 
 # What says where a run lies and what it shows, and nothing of what is computed.
 LEFT_OUT = {"train.run_dir", "data.cache_dir", "data.shards"} | {f"log.{key}" for key in SECTIONS["log"]}
@@ -40,8 +39,7 @@ class RunSummary:
         Median over the recorded steps.
     hours : float
         Spent in steps and evaluations.
-    train, val : list of (int, float)
-        The loss by tokens, in steps and at evaluations.
+    history : LossHistory
     """
 
     folder: Path
@@ -52,8 +50,7 @@ class RunSummary:
     best_val_loss: float | None = None
     tokens_per_s: float | None = None
     hours: float = 0.0
-    train: Curve = field(default_factory=list)
-    val: Curve = field(default_factory=list)
+    history: LossHistory = field(default_factory=LossHistory)
 
 
 def find_runs(folder: Path) -> list[Path]:
@@ -74,18 +71,11 @@ def summarize(folder: Path) -> RunSummary:
 
 def _summarize(folder: Path) -> RunSummary:
     config = read_config(folder)
-    step, tokens, seconds, rates = 0, 0, 0.0, array("d")
-    train: Curve = []
-    val: Curve = []
+    step, history, rates = 0, LossHistory(), array("d")
     for record in MetricsReader(folder).new_records():
-        before, step, tokens = tokens, int(record["step"]), int(record["tokens"])
+        step = int(record["step"])
         rates.append(record["tokens_per_s"])
-        # A record may stand for several steps, all taken to be as fast as the last.
-        seconds += (tokens - before) / rates[-1] + float(record.get("val_seconds", 0))
-        if record["loss"] is not None:
-            train.append((tokens, float(record["loss"])))
-        if "val_loss" in record:
-            val.append((tokens, float(record["val_loss"])))
+        history.add(record)
     if not rates:
         return RunSummary(folder, "broken: no step was recorded", _values(config), _parameters(config))
     return RunSummary(
@@ -93,12 +83,11 @@ def _summarize(folder: Path) -> RunSummary:
         _status(folder, config, step),
         _values(config),
         _parameters(config),
-        tokens=tokens,
-        best_val_loss=min((loss for _, loss in val), default=None),
+        tokens=int(history.tokens),
+        best_val_loss=history.val.best.loss if history.val.best else None,
         tokens_per_s=statistics.median(rates),
-        hours=seconds / 3600,
-        train=train,
-        val=val,
+        hours=history.seconds / 3600,
+        history=history,
     )
 
 

@@ -64,7 +64,7 @@ def test_a_run_leaves_a_bad_step_out(train, tmp_path, bad_step_3, strategy):
     assert all(math.isfinite(record["loss"]) for record in records)
     assert "finished" in out
     summary = summarize(tmp_path / "run")
-    assert (summary.status, len(summary.train)) == ("finished", 5 - (records[2]["loss"] is None))
+    assert (summary.status, len(summary.history.train)) == ("finished", 5 - (records[2]["loss"] is None))
 
 
 @pytest.mark.parametrize("lr", ["1e38", "1e30"])

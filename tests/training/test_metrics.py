@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dist_llm.training import loss_curve
-from dist_llm.training.loss_curve import LossCurve, Thinned
-from dist_llm.training.metrics import MetricsLog, MetricsReader, evaluations_since_best, read_metrics
+from dist_llm.training.metrics import MetricsLog, evaluations_since_best, read_metrics
 from dist_llm.training.metrics_line import line_of
 
 MANY = 20_000
@@ -46,32 +44,6 @@ def test_what_reads_long_metrics_takes_no_more_memory_than_a_line(run):
     assert peak_bytes(lambda: evaluations_since_best(run, MANY)) < 200_000
     assert peak_bytes(lambda: MetricsLog(run, MANY - 1).close()) < 200_000
     assert (run / "metrics.jsonl").read_bytes() == content[: content.rindex(b"\n", 0, -1) + 1]
-
-
-def test_the_loss_curve_reads_what_is_new_and_keeps_few_points(run, monkeypatch):
-    pytest.importorskip("matplotlib")
-    monkeypatch.setattr(loss_curve, "MOST_POINTS", 100)
-    fill(run, 1000)
-    curve, read = LossCurve(run), []
-    new_records = MetricsReader.new_records
-    monkeypatch.setattr(
-        MetricsReader, "new_records", lambda self: (read.append(r["step"]) or r for r in new_records(self))
-    )
-    assert curve.draw() == run / "loss.png"
-    with (run / "metrics.jsonl").open("ab") as file:
-        file.write(line_of({"step": 1001, "tokens": 10_010, "loss": 1.0}))
-    curve.draw()
-    assert read == list(range(1, 1002))
-    assert 50 < len(curve._train.points) <= 101
-    assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_thinned_curve_is_even(monkeypatch):
-    monkeypatch.setattr(loss_curve, "MOST_POINTS", 8)
-    curve = Thinned()
-    for x in range(30):
-        curve.add(x, -x)
-    assert curve.points == [(x, -x) for x in range(0, 30, 4)]
 
 
 @pytest.mark.parametrize(
