@@ -83,7 +83,7 @@ def test_what_is_no_loss_is_left_out(no_loss):
 def test_tokens_and_time_do_not_go_back(record):
     history = LossHistory()
     history.add({"tokens": 100, "loss": 5.0, "tokens_per_s": 50.0})
-    with pytest.raises(ValueError, match="tokens or time go back|cannot convert"):
+    with pytest.raises(ValueError, match=r"tokens or time go back|cannot convert"):
         history.add(record)
 
 
