@@ -13,7 +13,9 @@ STYLES = ("-", "--", ":", "-.")
 MOST_NAMED = len(COLORS) * len(STYLES)  # as many lines can be told apart
 MOST_MARKS = 60  # evaluations that are marked
 OTHERS = "#BBBBBB"
-DIVERGED = 3  # times as high above the least loss as half of the runs at most: that is cut off
+# How high above the least loss half of the runs are at most, but at least so many times that loss. What is more times
+# as high is cut off: of the losses of a run, and of the best losses.
+USUAL, DIVERGED, HOPELESS = 0.2, 3, 10
 
 
 class Curve(NamedTuple):
@@ -67,7 +69,7 @@ def draw_curves(figure: Any, curves: Sequence[Curve]) -> None:
     """Draw a line for each run in both panels; if they are very many, the best have names."""
     by_tokens, by_time = figure.subplots(1, 2, sharey=True)
     everything = [curve.points for curve in curves]
-    low, high = limits(everything, _top(everything))
+    low, high = limits(everything, _top(curves))
     show_losses(by_tokens, low, high)
     show_tokens(by_tokens, max(points.tokens[-1] for points in everything))
     show_time(by_time, max(points.seconds[-1] for points in everything))
@@ -104,8 +106,9 @@ def _plot(by_tokens: Any, by_time: Any, curve: Curve, look: dict[str, Any]) -> N
         by_time.plot(best.seconds, best.loss, **star)
 
 
-def _top(everything: Sequence[Points]) -> float:
-    """Return how high the losses are of runs that have not diverged."""
-    least, tops = min(min(points.losses) for points in everything), sorted(map(usual_top, everything))
-    half = tops[(len(tops) - 1) // 2] - least
-    return max(top for top in tops if top - least <= DIVERGED * half)
+def _top(curves: Sequence[Curve]) -> float:
+    """Return how high the losses are of runs that have not diverged, and the best of those that have."""
+    least, tops = min(min(c.points.losses) for c in curves), sorted(usual_top(c.points) for c in curves)
+    usual = max(tops[(len(tops) - 1) // 2] - least, USUAL * abs(least))
+    shown = [top for top in tops if top - least <= DIVERGED * usual]
+    return max(shown + [c.result for c in curves if c.result - least <= HOPELESS * usual])

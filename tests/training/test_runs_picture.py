@@ -67,6 +67,24 @@ def test_a_run_that_diverged_does_not_hide_the_others(tmp_path, drawn):
     drawn.check_that_no_text_overlaps_or_is_cut_off()
 
 
+def test_the_best_of_all_are_seen(tmp_path, drawn):
+    once = [better(-0.5 * i, made_up(40, 40)) for i in range(4)]  # an evaluation each
+    ill = [r | {"val_loss": r["val_loss"] + 0.4 * r["step"]} if "val_loss" in r else r for r in made_up(100, 20)]
+    runs = {f"once-{i}": records for i, records in enumerate(once)}
+    for more in ({}, {"ill": ill}):  # whose best evaluation is at 11.2, and its last one at 43
+        draw_runs(summaries(tmp_path, runs | more), tmp_path / "runs.png")
+        _, high = drawn.figure.axes[0].get_ylim()
+        assert high > (11.2 if more else 4.7)
+        assert high < (12 if more else 5)
+        assert any("43.20 are cut off" in text for text in drawn.words) == bool(more)
+
+
+def test_the_better_of_two_runs_does_not_hide_the_other(tmp_path, drawn):
+    runs = {"one": made_up(40, 40), "other": better(-0.5, made_up(40, 40))}  # an evaluation each
+    draw_runs(summaries(tmp_path, runs), tmp_path / "runs.png")
+    assert drawn.figure.axes[0].get_ylim()[1] > 3.7
+
+
 def test_of_one_run_and_of_none(tmp_path, drawn):
     draw_runs(summaries(tmp_path, {"only": made_up(30)}), tmp_path / "runs.png")
     assert "training loss of only" in drawn.words
