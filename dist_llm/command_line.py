@@ -116,6 +116,14 @@ def whole_number(least: int) -> Callable[[str], int]:
     return parse
 
 
+def whole_numbers(text: str) -> list[int]:
+    """Return the whole numbers from 1 on in ``8,16,32``: a type for `add_argument`."""
+    words = text.split(",")
+    if not all(word.isdecimal() and int(word) for word in words):
+        raise argparse.ArgumentTypeError(f"takes whole numbers from 1 on such as 8,16,32, not {text!r}")
+    return [int(word) for word in words]
+
+
 def amount(unit: str) -> Callable[[str], float]:
     """Return a type for `add_argument`: a finite number of `unit` from 0 on."""
 

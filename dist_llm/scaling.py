@@ -2,6 +2,7 @@
 
     python -m dist_llm.scaling --quick
     python -m dist_llm.scaling --points 1x1,2x1,4x1,1x4 --network 25,10 --parallel.strategy=blocking
+    python -m dist_llm.scaling --to-loss 2.5 --batch-sizes 8,16,32,64
     python -m dist_llm.scaling --compare OLD/scaling.json
     python -m dist_llm.scaling --points 1x1,8x1,64x1 --part 64x1 --out study; python -m dist_llm.scaling --merge study
 
@@ -15,7 +16,7 @@ from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
-from dist_llm.command_line import CommandLine, amount, settings, whole_number
+from dist_llm.command_line import CommandLine, amount, settings, whole_number, whole_numbers
 from dist_llm.config import Config
 from dist_llm.errors import UserError
 from dist_llm.measuring.machine import Machine, look_at_machine
@@ -45,6 +46,10 @@ def main(argv: list[str], comm: Comm) -> int:
         raise UserError("--compare takes one report, to set beside what is measured now, or two")
     if arguments.part and not arguments.out:
         raise UserError("--part needs --out, the folder of all parts")
+    if arguments.part and arguments.to_loss is not None:
+        raise UserError("--to-loss is for a whole study: leave it out of a --part")
+    if arguments.batch_sizes and arguments.to_loss is None:
+        raise UserError("--batch-sizes are those of --to-loss: name the validation loss, too")
     older = [read_report(path) for path in arguments.compare]
     if len(older) == 2:
         write_comparison(compare(*older), arguments.out)
@@ -73,7 +78,10 @@ def _measure(arguments: Namespace, placement: Placement) -> tuple[Measurements, 
     wishes |= {} if arguments.patience is None else {"patience_s": 60 * arguments.patience}
     method, config = replace(QUICK if arguments.quick else THOROUGH, **wishes), settings(arguments).apply_to(Config())
     points = (arguments.points, arguments.part)
-    study = plan(config, placement, method, arguments.mode, points, arguments.launcher, arguments.weak_batch_size)
+    study = plan(
+        config, placement, method, arguments.mode, points, arguments.launcher, arguments.weak_batch_size,
+        arguments.to_loss, arguments.batch_sizes,
+    )  # fmt: skip
     machine = look_at_machine(placement, study.measured.cores)
     study.run()
     return study.measured, machine
@@ -94,6 +102,12 @@ def _parser() -> CommandLine:
     patience = "how long to go on for that, and for what other work disturbed (default: 10; quick: 1)"
     add("--patience", type=amount("minutes"), metavar="MINUTES", help=patience)
     add("--weak-batch-size", type=n, help="weak: sequences per step and rank (default: --train.batch_size)")
+    loss = (
+        "how long learning takes to this validation loss, in at most --train.max_steps x --train.batch_size sequences"
+    )
+    add("--to-loss", type=amount("nats per token"), metavar="LOSS", help=loss)
+    sizes = "of --to-loss: sequences per step (default: half, once and twice --train.batch_size)"
+    add("--batch-sizes", type=whole_numbers, default=[], metavar="N,N", help=sizes)
     network = "project to hosts joined so: latency in us, Gbit/s of a link; several allowed (default: "
     network += "; ".join(f"{typical.latency_us:g},{typical.gbit_s:g}" for typical in TYPICAL)
     add("--network", action="append", default=[], metavar="US,GBIT_S", help=f"{network})")

@@ -19,6 +19,7 @@ from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import place
 from dist_llm.parallel.program import run
+from dist_llm.scalability.learning_run import LearningRun, learn
 from dist_llm.scalability.operations import Timings, measure_operation
 from dist_llm.scalability.points import Point
 from dist_llm.scalability.training_run import Training, measure_training
@@ -31,8 +32,8 @@ Answer = TypeVar("Answer")
 def run_job(launcher: Launcher, point: Point, task: dict[str, Any], answer: type[Answer]) -> Answer:
     """Start a job, wait for it and return its answer; however this ends, the job has ended too.
 
-    The task is ``config``, and the arguments of `measure_training` or of `measure_operation`. `RunError` is raised if
-    the job ends without an answer, and says its last words.
+    The task is ``config``, and the arguments of `measure_training`, of `measure_operation` or of `learn`. `RunError` is
+    raised if the job ends without an answer, and says its last words.
     """
     launch, module = launcher.command(point.ranks, point.threads), "dist_llm.scalability.job"
     with start(launch, module, [json.dumps(task)], point.threads, subprocess.PIPE) as process:
@@ -52,10 +53,12 @@ def main(argv: list[str], comm: Comm) -> int:
     task = json.loads(argv[0])
     config = Config().replace(task.pop("config"))
     keep_freed_memory()
-    answer: Timings | Training
+    answer: Timings | Training | LearningRun
     if "sizes_bytes" in task:
         place(comm, 1)
         answer = measure_operation(comm, config.parallel, **task)
+    elif "to_loss" in task:
+        answer = learn(comm, config, **task)
     else:
         answer = measure_training(comm, config, **task)
     if comm.rank == 0:

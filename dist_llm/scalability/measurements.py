@@ -8,6 +8,7 @@ from dist_llm.measuring.peak import Peak
 from dist_llm.model.llama import count_parameters
 from dist_llm.parallel.registry import STRATEGIES
 from dist_llm.parallel.strategy import Traffic
+from dist_llm.scalability.learning_run import LearningRun
 from dist_llm.scalability.operations import Timings
 from dist_llm.scalability.points import Series
 from dist_llm.scalability.runs import Run
@@ -28,6 +29,14 @@ class Method:
 THOROUGH, QUICK = Method(FEWEST, 5, 3.0, 600.0), Method(FEWEST, 2, 1.0, 60.0)
 
 
+@dataclass(frozen=True)
+class LossTarget:
+    """A validation loss, and the batches that are to come to it."""
+
+    loss: float
+    series: list[Series]  # a strong one for each batch size
+
+
 @dataclass
 class Measurements:
     """What was to be measured, how, and what came of it."""
@@ -42,6 +51,8 @@ class Measurements:
     peaks: list[Peak] = field(default_factory=list)  # of this host, before each round
     timings: dict[int, Timings] = field(default_factory=dict)  # of the strategy's operation, by ranks
     interrupted: bool = False  # with something to report all the same
+    to_loss: LossTarget | None = None
+    learned: list[LearningRun] = field(default_factory=list)  # of each batch size that is to come to a loss
 
     @property
     def seq_len(self) -> int:

@@ -15,6 +15,7 @@ from dist_llm.scalability.analysis import SeriesResult, summarize
 from dist_llm.scalability.measurements import Measurements
 from dist_llm.scalability.performance_model import Sample, Validation, Work, calibrate, validate
 from dist_llm.scalability.projection import Cluster, Projection, project
+from dist_llm.scalability.time_to_loss import ToLoss, time_to_loss
 from dist_llm.scalability.verdict import verdict, warnings
 
 FORMAT = 2
@@ -65,6 +66,7 @@ class Report(Comparable):
     communication: Communication | None
     verdict: list[str]
     warnings: list[str]
+    to_loss: ToLoss | None = None  # None if that was not asked for
     format: int = FORMAT
 
 
@@ -76,13 +78,18 @@ def make_report(measured: Measurements, machine: Machine, command: str, networks
     config, peak = measured.config, Peak.best(measured.peaks)
     flops = flops_per_token(config.model, config.vocab_size)
     series = [summarize(s, measured.runs, peak, config, flops) for s in measured.series]
+    to_loss = None
+    if target := measured.to_loss:
+        of_batches = {s.sequences: summarize(s, measured.runs, peak, config, flops) for s in target.series}
+        to_loss = time_to_loss(target.loss, measured.learned, of_batches)
     return Report(
         created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"), command=command,
         environment=machine, measurements=measured,
         mpi=sorted({run.mpi for run in measured.runs if len(run.ranks) > 1}), series=series,
         parameters=measured.parameters, flops_per_token=flops,
         communication=_communication(measured, series, networks),
-        verdict=verdict(series), warnings=warnings(measured, series, machine),
+        verdict=verdict(series), to_loss=to_loss,
+        warnings=warnings(measured, series, machine),
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ disturbed does not count; what it would have been is measured again.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from statistics import median
 
 from dist_llm.measuring.spread import Spread
 from dist_llm.scalability.points import Point, Series
@@ -53,6 +54,15 @@ def of_series(series: Series, runs: Iterable[Run]) -> dict[Point, list[Run]]:
 def counted(runs: Iterable[Run]) -> Rounds:
     """Return the undisturbed run of each round, of one point."""
     return {run.round: run for run in runs if not run.disturbed}
+
+
+def fastest(series: Series, runs: Iterable[Run], seq_len: int) -> Point | None:
+    """Return the point of a series that most tokens per second were measured on; None without a run."""
+    found = {
+        point: median(run.tokens_per_s(seq_len) for run in counted(own).values() or own)
+        for point, own in of_series(series, runs).items()
+    }
+    return max(found, key=lambda point: found[point], default=None)
 
 
 def ratio(rounds: Mapping[int, float], others: Mapping[int, float]) -> Spread | None:

@@ -10,6 +10,7 @@ from dist_llm.scalability.communication_sections import communication
 from dist_llm.scalability.pop import AGREES, Factors, Processor
 from dist_llm.scalability.report import Report
 from dist_llm.scalability.runs import DISTURBED
+from dist_llm.scalability.time_to_loss_section import time_to_loss_section
 
 FACTORS = {  # of an efficiency, and what the table calls them
     "global_efficiency": "global efficiency",
@@ -27,10 +28,14 @@ def sections(report: Report) -> list[Section]:
     T = report.measurements.seq_len
     measured = [series for series in report.series if series.points]
     return [
-        *(_speeds(series, T) for series in measured), _steps(measured), _factors(measured), *_processors(measured),
-        _times(measured), _resources(measured), *communication(report.communication), _environment(report),
-        _method(report),
+        *(_speeds(series, T) for series in measured), *_to_loss(report), _steps(measured), _factors(measured),
+        *_processors(measured), _times(measured), _resources(measured), *communication(report.communication),
+        _environment(report), _method(report),
     ]  # fmt: skip
+
+
+def _to_loss(report: Report) -> list[Section]:
+    return [time_to_loss_section(report.to_loss, report.measurements)] if report.to_loss else []
 
 
 def _speeds(series: SeriesResult, T: int) -> Section:

@@ -7,7 +7,7 @@ again. Both take time beyond the first rounds, and there is a limit to it: what 
 import os
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 
@@ -21,12 +21,14 @@ from dist_llm.measuring.tables import count, duration
 from dist_llm.model.micro_batch import micro_batch_size
 from dist_llm.parallel.cores import usable_cores
 from dist_llm.parallel.placement import Placement
+from dist_llm.parallel.registry import STRATEGIES
 from dist_llm.scalability.job import run_job
-from dist_llm.scalability.measurements import Measurements, Method
+from dist_llm.scalability.learning_run import LearningRun, with_batch_size
+from dist_llm.scalability.measurements import LossTarget, Measurements, Method
 from dist_llm.scalability.operations import Timings
 from dist_llm.scalability.performance_model import calibration_sizes
 from dist_llm.scalability.points import MODES, Point, Series, choose_points, make_series
-from dist_llm.scalability.runs import Run, efficiencies
+from dist_llm.scalability.runs import Run, efficiencies, fastest
 from dist_llm.scalability.training_run import Training
 
 TRIES = 3  # of a run in a round, as long as others disturb it
@@ -66,6 +68,7 @@ class Study:
         try:
             self._calibrate()
             self._measure()
+            self._learn()
         except KeyboardInterrupt:
             if not self.measured.runs:
                 raise
@@ -91,7 +94,8 @@ class Study:
         measure_peak = prepare_peak(self._threads)
         while number < m.method.repeats or self._patience.left_s > 0:
             # A batch that two series have in common is measured only once.
-            jobs = dict.fromkeys((p, series.batch_size(p)) for series in m.series for p in self._unsettled(series))
+            all_series = [*m.series, *(m.to_loss.series if m.to_loss else ())]
+            jobs = dict.fromkeys((p, series.batch_size(p)) for series in all_series for p in self._unsettled(series))
             if not jobs:
                 return
             further = number >= m.method.repeats
@@ -144,17 +148,44 @@ class Study:
         print(f"{name}: {run.tokens_per_s(m.seq_len):,.0f} tokens/s{remarks}", flush=True)
         return run
 
+    def _learn(self) -> None:
+        """Learn to the loss with batches of each size, where that is fastest."""
+        m = self.measured
+        if m.to_loss is None:
+            return
+        for series in m.to_loss.series:
+            point, name = fastest(series, m.runs, m.seq_len), f"learning from batches of {series.sequences}"
+            if point is None:
+                continue
+            config = with_batch_size(m.config, series.sequences).replace({"parallel": {"threads": point.threads}})
+            task = {"config": asdict(config), "to_loss": m.to_loss.loss}
+            print(f"{name} on {point}: at most {count(config.train.max_steps, 'step')}", flush=True)
+            try:
+                run = run_job(self._launcher, point, task, LearningRun)
+            except RunError as error:
+                m.failures[name] = str(error)
+                print(f"{name}: failed: {error}", flush=True)
+            else:
+                m.learned.append(run)
+                print(f"{name}: a loss of {run.val_losses[-1]:.4f} after {count(run.steps[-1], 'step')}", flush=True)
+
 
 def plan(
     config: Config, placement: Placement, method: Method, mode: str, points: tuple[str | None, str | None],
-    launcher: str | None, weak_batch_size: int | None,
+    launcher: str | None, weak_batch_size: int | None, to_loss: float | None = None, batch_sizes: Sequence[int] = (),
 ) -> Study:  # fmt: skip
     """Return what is to be measured, or raise a `UserError`; the options are those of the command.
 
-    `points` are those of the whole study, and which of them is the part to be measured, if it is one.
+    `points` are those of the whole study, and which of them is the part to be measured, if it is one. Batches that are
+    to come to a loss are of half, once and twice the usual size unless told.
     """
     if config.parallel.threads is not None:
         raise UserError("the threads of a rank are part of a point: leave --parallel.threads out, see --points")
+    if to_loss is not None and not STRATEGIES[config.parallel.strategy].load().synchronous:
+        raise UserError(
+            "--to-loss: local steps are another algorithm for every number of ranks, with steps to the loss of its "
+            "own; choose another --parallel.strategy"
+        )
     starter = choose_launcher(launcher)
     cores = slurm_cores(os.environ) or placement.threads
     chosen = choose_points(points[0], cores, placement.threads, points[1])
@@ -173,7 +204,12 @@ def plan(
     # Batches of all sizes, by the same micro-batches.
     config = config.replace({"train": {"micro_batch_size": micro_batch_size(config)}})
     method = replace(method, launcher=shlex.join(starter.words) or method.launcher)
-    return Study(starter, placement, Measurements(config, series, weak_batch_size, cores, method))
+    measured = Measurements(config, series, weak_batch_size, cores, method)
+    if to_loss is not None:
+        usual = config.train.batch_size
+        sizes_to_loss = sorted(set(batch_sizes or (max(1, usual // 2), usual, 2 * usual)))
+        measured.to_loss = LossTarget(to_loss, [make_series("strong", chosen, size) for size in sizes_to_loss])
+    return Study(starter, placement, measured)
 
 
 def listed(failures: Mapping[str, str]) -> str:

@@ -1,5 +1,6 @@
 """Runs with known timings, and a report made of them as the command makes one."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +9,8 @@ from dist_llm.measuring.machine import Disturbance, Machine
 from dist_llm.measuring.peak import Peak
 from dist_llm.parallel.cost import CostModel, Network
 from dist_llm.parallel.placement import Placement
-from dist_llm.scalability.measurements import Measurements, Method
+from dist_llm.scalability.learning_run import LearningRun
+from dist_llm.scalability.measurements import LossTarget, Measurements, Method
 from dist_llm.scalability.operations import Timings
 from dist_llm.scalability.points import Point, make_series, parse_points
 from dist_llm.scalability.report import Report, make_report
@@ -82,17 +84,31 @@ def runs(step_s: dict[str, float], slow: tuple[float, ...] = SLOW, **more: Any) 
     ]
 
 
+def learning_run(batch_size: int, losses: list[float], interval: int = 10, lr: float = 2e-3) -> LearningRun:
+    """What a job learns: these losses, the first of them before the first step."""
+    steps = [interval * i for i in range(len(losses))]
+    return LearningRun(batch_size, "2x1", lr, 32 * interval, steps, losses, [0.5 * step for step in steps])
+
+
 # 800 tokens per step; ranks have a serial share of a tenth, threads of a half.
 STRONG = {"1x1": 1.0, "1x2": 0.75, "2x1": 0.55, "1x4": 0.625, "4x1": 0.325}
 
 
 def study(
-    measured: list[Run], points: str = "1x1,1x2,2x1,1x4,4x1", modes: tuple[str, ...] = ("strong",)
+    measured: list[Run],
+    points: str = "1x1,1x2,2x1,1x4,4x1",
+    modes: tuple[str, ...] = ("strong",),
+    learned: Sequence[LearningRun] = (),
+    loss: float = 3.0,
 ) -> Measurements:
-    """A study that has these runs."""
+    """A study that has these runs, and those that learned to a loss."""
     series = [make_series(mode, parse_points(points), 8) for mode in modes]
     result = Measurements(CONFIG, series, 8, 4, Method(6, 2, 1.0, 60.0))
     result.runs += measured
+    if learned:
+        sizes = sorted({run.batch_size for run in learned})
+        result.to_loss = LossTarget(loss, [make_series("strong", parse_points(points), size) for size in sizes])
+        result.learned += learned
     result.peaks += [Peak(100.0, 370.0, 4), Peak(95.0, 380.0, 4)]
     cost, sizes = CostModel("ring", 2e-6, 1e-10, 5e-11), [1 << 10, 1 << 16, 1 << 20]
     for ranks in (2, 4):

@@ -83,6 +83,31 @@ def test_quick_from_end_to_end_at_one_and_two_ranks(scaling, tmp_path):
     assert len([name for name in written if name.startswith("mllog/")]) == len(report["measurements"]["runs"])
 
 
+@pytest.mark.mpirun
+def test_the_way_to_a_loss_from_end_to_end(scaling, tmp_path):
+    learning = ["--to-loss=4.5", "--train.max_steps=60", "--train.eval_tokens=64", "--optim.warmup_steps=3"]
+    how = ["--points=1x1,2x1", "--mode=strong", "--repeats=1", "--export=mllog", "--out=report"]
+    result = scaling(*FAST, *learning, *how).wait()
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = json.loads((tmp_path / "report/scaling.json").read_text())
+    assert {(run["point"], run["batch_size"]) for run in report["measurements"]["runs"]} == {
+        (point, size) for point in ("1x1", "2x1", "1x2") for size in (3, 6, 12)
+    }
+    batches = report["to_loss"]["batches"]
+    assert [(batch["batch_size"], batch["max_steps"]) for batch in batches] == [(3, 120), (6, 60), (12, 30)]
+    for batch in batches:
+        steps = batch["reached"]
+        assert 0 < steps["least"] < steps["most"] <= batch["max_steps"]
+        assert (
+            f"batch {batch['batch_size']}, lr {batch['lr']:.3g}: reached after {steps['steps']:,.0f}" in result.stdout
+        )
+        # One round is too few for an interval: there are steps to the loss, and no time.
+        assert batch["points"] == []
+        assert set(batch["doubts"]) == {"1x1", "2x1", "1x2"}
+    assert len(list((tmp_path / "report/mllog").glob("*-learning.log"))) == 3
+    assert "to a validation loss of 4.5" in (tmp_path / "report/report.html").read_text()
+
+
 @pytest.mark.parametrize("strategy", ["overlapped", "sharded", "local"])
 def test_what_is_measured_is_what_trains(comm, text_file, tmp_path, strategy):
     data = {"path": str(text_file), "cache_dir": str(tmp_path / "cache"), "tokenizer": "byte"}
@@ -230,6 +255,25 @@ def test_in_parts_that_are_merged(scaling, tmp_path):
         (
             ["--parallel.threads=2"],
             "the threads of a rank are part of a point: leave --parallel.threads out, see --points",
+        ),
+        (
+            ["--to-loss=3", "--parallel.strategy=local"],
+            "--to-loss: local steps are another algorithm for every number of ranks, with steps to the loss of its "
+            "own; choose another --parallel.strategy",
+        ),
+        (["--batch-sizes=8"], "--batch-sizes are those of --to-loss: name the validation loss, too"),
+        (
+            ["--to-loss=3", "--batch-sizes=8,0"],
+            "argument --batch-sizes: takes whole numbers from 1 on such as 8,16,32, not '8,0' (--help lists the "
+            "options)",
+        ),
+        (
+            ["--to-loss=low"],
+            "argument --to-loss: takes a number of nats per token from 0 on, not 'low' (--help lists the options)",
+        ),
+        (
+            ["--to-loss=3", "--part=1x1", "--out=study"],
+            "--to-loss is for a whole study: leave it out of a --part",
         ),
         (["--compare=gone.json"], "cannot read the report gone.json: No such file or directory"),
         (["--out=file/x"], "--out: cannot make the folder file/x: Not a directory"),

@@ -7,7 +7,7 @@ import pytest
 
 from dist_llm.scalability.report import FORMAT
 from dist_llm.scalability.schema import COMMAND, schema
-from tests.scalability.synthetic import report, runs
+from tests.scalability.synthetic import learning_run, report, runs
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -43,6 +43,14 @@ def test_reports_are_valid(validator, modes):
     made = json.loads(json.dumps(asdict(report(measured, points="1x1,1x2,2x1", modes=modes)), allow_nan=False))
     validator.validate(made)
     assert len(made["series"]) == len(modes)
+
+
+def test_a_report_of_a_loss_to_come_to_is_valid(validator):
+    measured = runs({"1x1": 1.0, "2x1": 0.55}) + runs({"2x1": 1.1}, batch_size=16, disturbance=0.5)
+    learned = [learning_run(8, [6.0, 4.0, 2.0]), learning_run(16, [6.0, 5.0])]
+    made = asdict(report(measured, points="1x1,2x1", learned=learned))
+    validator.validate(json.loads(json.dumps(made, allow_nan=False)))
+    assert [batch["reached"] is None for batch in made["to_loss"]["batches"]] == [False, True]
 
 
 def test_a_report_of_one_process_is_valid(validator):

@@ -1,15 +1,19 @@
 """How long is measured: until it is known well enough, however the machine is disturbed, and not beyond patience."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from dist_llm.config import Config
+from dist_llm.errors import RunError
 from dist_llm.measuring.jobs import Launcher
 from dist_llm.measuring.peak import Peak
 from dist_llm.parallel.placement import Placement
 from dist_llm.scalability import study as study_module
-from dist_llm.scalability.measurements import Measurements, Method
+from dist_llm.scalability.learning_run import LearningRun
+from dist_llm.scalability.measurements import LossTarget, Measurements, Method
 from dist_llm.scalability.operations import Timings
 from dist_llm.scalability.points import Point, make_series
 from dist_llm.scalability.study import Study
@@ -25,21 +29,34 @@ def measure(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Measurements]:
     """Measure two points in jobs that say what ``answer(point, number of the job)`` says: step_s and disturbance."""
     now, jobs = [0.0], [0]
 
-    def measure(answer: Callable[[Point, int], tuple[float, float]], **method: Any) -> Measurements:
+    def measure(
+        answer: Callable[[Point, int], tuple[float, float]],
+        to_loss: LossTarget | None = None,
+        failing: int = 0,
+        **method: Any,
+    ) -> Measurements:
         def run_job(launcher: Launcher, point: Point, task: dict[str, Any], kind: type) -> Any:
             now[0] += JOB_S
             if kind is Timings:
                 return Timings([1024], [1e-6], 1e-10, "MPI")
+            if kind is LearningRun:
+                train = Config().replace(task["config"]).train
+                if train.batch_size == failing:
+                    raise RunError("out of memory")
+                return LearningRun(
+                    train.batch_size, str(point), 0.0, train.max_steps, [0, 9], [6.0, task["to_loss"]], []
+                )
             step_s, disturbance = answer(point, jobs[0])
             jobs[0] += 1
-            run = one_run(0, point, step_s, disturbance=disturbance)
+            batch_size = task["config"]["train"]["batch_size"]
+            run = one_run(0, point, step_s, batch_size=batch_size, disturbance=disturbance)
             return Training(**{name: getattr(run, name) for name in Training.__dataclass_fields__})
 
         monkeypatch.setattr(study_module, "run_job", run_job)
         monkeypatch.setattr(study_module, "prepare_peak", lambda cores: lambda: Peak(1.0, 2.0, 2))
         monkeypatch.setattr("time.monotonic", lambda: now[0])
         how = Method(**{"repeats": 6, "steps": 1, "seconds": 0.0, "patience_s": 600.0} | method)
-        measured = Measurements(CONFIG, [make_series("strong", POINTS, 8)], 8, 2, how)
+        measured = Measurements(CONFIG, [make_series("strong", POINTS, 8)], 8, 2, how, to_loss=to_loss)
         Study(Launcher(("mpirun",)), Placement("here", (0, 1), 2, "openblas"), measured).run()
         return measured
 
@@ -89,3 +106,25 @@ def test_only_what_is_not_settled_is_measured_further(measure):
         POINTS.pop()
     further = {run.point for run in measured.runs if run.round >= 6}
     assert further == {"1x1", "4x1"}
+
+
+BATCHES = LossTarget(3.0, [make_series("strong", POINTS, size) for size in (1, 8, 16)])
+
+
+def test_batches_that_are_to_come_to_a_loss_join_the_rounds_and_learn_where_they_are_fastest(measure):
+    """Batches of 8 are measured once for both series, and one sequence is for one rank."""
+    measured = measure(lambda point, job: (1.0 / point.ranks, 0.0), BATCHES)
+    assert Counter((run.point, run.batch_size) for run in measured.runs) == dict.fromkeys(
+        [("1x1", 8), ("2x1", 8), ("1x1", 1), ("1x1", 16), ("2x1", 16)], 6
+    )
+    assert [(run.batch_size, run.point, run.max_steps) for run in measured.learned] == [
+        (1, "1x1", 2400), (8, "2x1", 300), (16, "2x1", 150),
+    ]  # fmt: skip
+    assert measured.failures == {}
+    assert [run.point for run in measure(lambda p, job: (1.0 * p.ranks, 0.0), BATCHES).learned] == ["1x1"] * 3
+
+
+def test_a_batch_that_cannot_learn_is_missing(measure):
+    measured = measure(lambda point, job: (1.0 / point.ranks, 0.0), BATCHES, failing=8)
+    assert [run.batch_size for run in measured.learned] == [1, 16]
+    assert measured.failures == {"learning from batches of 8": "out of memory"}
