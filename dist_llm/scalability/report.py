@@ -15,6 +15,7 @@ from dist_llm.scalability.analysis import SeriesResult, summarize
 from dist_llm.scalability.measurements import Measurements
 from dist_llm.scalability.performance_model import Sample, Validation, Work, calibrate, validate
 from dist_llm.scalability.projection import Cluster, Projection, project
+from dist_llm.scalability.recommendation import recommendation
 from dist_llm.scalability.time_to_loss import ToLoss, time_to_loss
 from dist_llm.scalability.verdict import verdict, warnings
 
@@ -88,7 +89,7 @@ def make_report(measured: Measurements, machine: Machine, command: str, networks
         mpi=sorted({run.mpi for run in measured.runs if len(run.ranks) > 1}), series=series,
         parameters=measured.parameters, flops_per_token=flops,
         communication=_communication(measured, series, networks),
-        verdict=verdict(series), to_loss=to_loss,
+        verdict=[*verdict(series), recommendation(series, config.train.batch_size, to_loss)], to_loss=to_loss,
         warnings=warnings(measured, series, machine),
     )  # fmt: skip
 

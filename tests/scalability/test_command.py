@@ -104,6 +104,7 @@ def test_the_way_to_a_loss_from_end_to_end(scaling, tmp_path):
         # One round is too few for an interval: there are steps to the loss, and no time.
         assert batch["points"] == []
         assert set(batch["doubts"]) == {"1x1", "2x1", "1x2"}
+    assert report["verdict"][-1].startswith("no recommendation: without results of 1x1, 2x1, 1x2 ")
     assert len(list((tmp_path / "report/mllog").glob("*-learning.log"))) == 3
     assert "to a validation loss of 4.5" in (tmp_path / "report/report.html").read_text()
 

@@ -21,10 +21,14 @@ from tests.scalability.synthetic import MACHINE, STRONG, learning_run, report, r
 
 
 def test_the_headline():
-    (line,) = report().verdict
+    line, recommended = report().verdict
     assert line == (
         "strong scaling: 4x1 (ranks x threads) reaches 2,462 tokens/s, 3.08 times 1x1: 76.9 % efficient (76.9..76.9); "
         "1.92 times one process with 4 BLAS threads (1.92..1.92)"
+    )
+    assert recommended == (
+        "recommendation: on this machine start 4 ranks of 1 thread, 3.08 times as fast as one process of 1 thread on "
+        "4 times the cores"
     )
 
 
@@ -53,6 +57,7 @@ def test_what_stays_disturbed_has_no_verdict_and_no_projection():
     assert made.verdict == [
         "NO VERDICT on strong scaling: 1x1 (other work disturbed 6 of 6 runs), 2x1 (other work disturbed 6 of 6 runs); "
         "nothing is concluded from it",
+        "no recommendation: without results of 1x1, 2x1 it is not known which is best",
     ]
     assert made.warnings == [
         "strong scaling, without results: 1x1 (other work disturbed 6 of 6 runs), 2x1 (other work disturbed 6 of 6 "
