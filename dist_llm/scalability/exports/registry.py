@@ -3,13 +3,15 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from dist_llm.atomic import write_text
 from dist_llm.measuring.tables import count
 from dist_llm.scalability.analysis import PHASES, PointResult
 from dist_llm.scalability.exports.all_reduce import AllReduces, Timing, nccl_tests, osu
 from dist_llm.scalability.exports.extra_p import StepTimes, extra_p
-from dist_llm.scalability.exports.mllog import MeasuredRun, mllog
+from dist_llm.scalability.exports.mllog import EvaluatedRun, MeasuredRun, learning_mllog, mllog
+from dist_llm.scalability.learning_run import LearningRun
 from dist_llm.scalability.report import Report
 from dist_llm.scalability.runs import Run
 
@@ -78,19 +80,34 @@ def _mllog(report: Report) -> Files:
         name = f"mllog/{run.point}-batch-{run.batch_size}-run-"
         number = 1 + sum(file.startswith(name) for file in files)  # a disturbed run has others in its round
         files[f"{name}{number}.log"] = mllog(_run(report, run))
+    for learned in report.measurements.learned:
+        files[f"mllog/{learned.point}-batch-{learned.batch_size}-learning.log"] = learning_mllog(
+            _learned(report, learned)
+        )
     return files
 
 
 def _run(report: Report, run: Run) -> MeasuredRun:
-    model, train = report.measurements.config.model, report.measurements.config.train
-    settings = {"seed": train.seed, "global_batch_size": run.batch_size, "micro_batch_size": train.micro_batch_size}
-    settings |= {"max_sequence_length": model.max_seq_len}
     metadata = {"point": run.point, "round": run.round + 1, "disturbed": run.disturbed}
     metadata |= {"oversubscribed": run.oversubscribed}
     return MeasuredRun(
-        settings, metadata, run.batch_size, model.max_seq_len, len(run.losses) - run.steps, run.steps, run.seconds,
-        run.losses[-1],
+        _settings(report, run.batch_size), metadata, run.batch_size, report.measurements.seq_len,
+        len(run.losses) - run.steps, run.steps, run.seconds, run.losses[-1],
     )  # fmt: skip
+
+
+def _learned(report: Report, run: LearningRun) -> EvaluatedRun:
+    target = report.measurements.to_loss
+    assert target is not None
+    settings = _settings(report, run.batch_size) | {"opt_base_learning_rate": run.lr, "target_accuracy": target.loss}
+    metadata = {"point": run.point}
+    return EvaluatedRun(settings, metadata, run.batch_size, run.steps, run.seconds, run.val_losses, target.loss)
+
+
+def _settings(report: Report, batch_size: int) -> dict[str, Any]:
+    train, seq_len = report.measurements.config.train, report.measurements.seq_len
+    sizes = {"global_batch_size": batch_size, "micro_batch_size": train.micro_batch_size}
+    return {"seed": train.seed, **sizes, "max_sequence_length": seq_len}
 
 
 EXPORTS: dict[str, Callable[[Report], Files]] = {

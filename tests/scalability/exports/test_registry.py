@@ -8,7 +8,7 @@ import pytest
 
 from dist_llm.scalability.exports.registry import EXPORTS, write_exports
 from dist_llm.scalability.points import Point
-from tests.scalability.synthetic import one_run, report, runs
+from tests.scalability.synthetic import learning_run, one_run, report, runs
 
 
 def test_all_reduces_are_those_of_the_calibration():
@@ -66,10 +66,28 @@ def test_each_run_has_a_log():
     }  # fmt: skip
 
 
+def test_each_run_that_learned_has_a_log():
+    learned = [learning_run(4, [6.0, 4.0, 2.7], lr=1e-3), learning_run(8, [6.0, 5.0])]
+    files = EXPORTS["mllog"](report([], points="2x1", learned=learned))
+    assert list(files) == ["mllog/2x1-batch-4-learning.log", "mllog/2x1-batch-8-learning.log"]
+    first, second = (
+        [json.loads(line.removeprefix(":::MLLOG ")) for line in text.splitlines()] for text in files.values()
+    )
+    settings = {entry["key"]: entry["value"] for entry in first}
+    assert (settings["global_batch_size"], settings["opt_base_learning_rate"]) == (4, 1e-3)
+    assert settings["target_accuracy"] == 3.0
+    evaluations = [entry for entry in first if entry["key"] == "eval_accuracy"]
+    assert [entry["value"] for entry in evaluations] == [6.0, 4.0, 2.7]
+    assert [entry["metadata"]["samples_count"] for entry in evaluations] == [0, 40, 80]
+    assert [entry["time_ms"] for entry in evaluations] == [0, 5000, 10000]
+    assert [log[-1]["metadata"]["status"] for log in (first, second)] == ["success", "aborted"]
+
+
 def test_files_are_written_once_and_named(tmp_path, capsys):
-    write_exports(report(), ["osu", "mllog", "osu"], tmp_path)
+    made = report()
+    write_exports(made, ["osu", "mllog", "osu"], tmp_path)
     osu, mllog = capsys.readouterr().out.splitlines()
     assert osu == f"exported for osu: 2 files in {tmp_path}: allreduce-2-ranks.osu.txt, ..."
     assert re.match(r"exported for mllog: 30 files in .*: mllog/1x1-batch-8-run-1.log, ...", mllog)
     assert len(list(tmp_path.rglob("*.log"))) == 30
-    assert (tmp_path / "allreduce-4-ranks.osu.txt").read_text() == EXPORTS["osu"](report())["allreduce-4-ranks.osu.txt"]
+    assert (tmp_path / "allreduce-4-ranks.osu.txt").read_text() == EXPORTS["osu"](made)["allreduce-4-ranks.osu.txt"]
