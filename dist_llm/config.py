@@ -144,8 +144,8 @@ class ParallelConfig:
         + "; ".join(f"{name}: {strategy.summary}" for name, strategy in STRATEGIES.items()),
         tuple(STRATEGIES),
     )
-    bucket_bytes: int = option(
-        1 << 19, "overlapped: gradients reduced together, at most 4,096 times a step", positive=True
+    bucket_bytes: int | None = option(
+        None, "overlapped: gradients reduced together, at most 4,096 times; none: by ranks and network", positive=True
     )
     reduce_dtype: str = option(
         "float32",

@@ -3,6 +3,7 @@
 from dist_llm.config import ParallelConfig
 from dist_llm.parallel.compression import CompressedAllReduce, encoded_bytes
 from dist_llm.parallel.strategy import Strategy, Traffic
+from dist_llm.parallel.topology import Topology
 
 
 class Blocking(Strategy):
@@ -19,8 +20,8 @@ class Blocking(Strategy):
         self._allreduce_(self.grad)
 
     @classmethod
-    def traffic(cls, config: ParallelConfig, n_parameters: int) -> Traffic:
+    def traffic(cls, config: ParallelConfig, n_parameters: int, topology: Topology) -> Traffic:
         """Return the all-reduce, or what a compressed one consists of."""
         if config.reduce_dtype == "float32":
-            return super().traffic(config, n_parameters)
+            return super().traffic(config, n_parameters, topology)
         return Traffic("all-to-all, all-gather", encoded_bytes(n_parameters, config.reduce_dtype))

@@ -19,6 +19,7 @@ import numpy as np
 from dist_llm.config import ParallelConfig
 from dist_llm.errors import RunError
 from dist_llm.parallel.strategy import Strategy, Traffic
+from dist_llm.parallel.topology import Topology
 
 FRACTION_BITS = 40
 LIMIT = 2.0 ** (63 - FRACTION_BITS)
@@ -78,7 +79,7 @@ class Deterministic(Strategy):
         self._finite = bound[0] < math.inf
 
     @classmethod
-    def traffic(cls, config: ParallelConfig, n_parameters: int) -> Traffic:
+    def traffic(cls, config: ParallelConfig, n_parameters: int, topology: Topology) -> Traffic:
         """Return the all-reduce of 64-bit integers."""
         return Traffic("all-reduce", 8 * n_parameters)
 

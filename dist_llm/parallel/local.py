@@ -22,6 +22,7 @@ import numpy as np
 from dist_llm.config import ParallelConfig
 from dist_llm.parallel.compression import CompressedAllReduce, encoded_bytes
 from dist_llm.parallel.strategy import State, Strategy, Traffic
+from dist_llm.parallel.topology import Topology
 
 
 class LocalSteps(Strategy):
@@ -107,7 +108,7 @@ class LocalSteps(Strategy):
                 self.comm.scatterv(state[name].ravel() if self.comm.rank == 0 else None, array, shards)
 
     @classmethod
-    def traffic(cls, config: ParallelConfig, n_parameters: int) -> Traffic:
+    def traffic(cls, config: ParallelConfig, n_parameters: int, topology: Topology) -> Traffic:
         """Return the averaging of a round."""
         encoded = encoded_bytes(n_parameters, config.reduce_dtype)
         return Traffic("all-to-all, all-gather", encoded, every_steps=config.local_steps)

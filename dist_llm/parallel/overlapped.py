@@ -6,6 +6,17 @@ while some call looks at it. A thread looks every half millisecond; NumPy's matr
 
 All ranks start the same buckets in the same order, so the sums are those of `Blocking` up to the order in which the
 MPI library adds them.
+
+How large buckets are is chosen for the ranks and their network. Of m buckets, each takes L + T / m seconds: the latency
+of an all-reduce, and a share of the time that all bytes take. They become final one by one along a backward pass of W
+seconds, and go one behind the other. The last one ends
+
+    max(W + L + T / m, W / m + m L + T)
+
+after that pass began: few buckets leave much for its end, many cost latency. W is not known, unless it were timed, and
+sums must not depend on timings. For W = T, m = sqrt(T / L) is best; for no other W does the end then come more than a
+third later than with the best power of two. That buckets wait for each other is a cautious assumption: MPI lets the
+messages of several go at once.
 """
 
 import contextlib
@@ -17,6 +28,7 @@ from dist_llm.config import ParallelConfig
 from dist_llm.errors import RankLostError
 from dist_llm.parallel.comm import Pending
 from dist_llm.parallel.strategy import Strategy, Traffic
+from dist_llm.parallel.topology import Topology
 
 LOOK_INTERVAL_S = 0.0005
 CALIBRATIONS = 3
@@ -27,7 +39,11 @@ class Overlapped(Strategy):
     """All-reduces of buckets, started from the tail as the last backward pass goes along."""
 
     def _setup(self) -> None:
-        self._bucket = bucket_bytes(self.config, self.grad.nbytes) // self.grad.itemsize
+        topology = Topology.of(self.comm)
+        size = bucket_bytes(self.config, self.grad.nbytes, topology)
+        self._bucket = size // self.grad.itemsize
+        chosen = "as --parallel.bucket_bytes says" if self.config.bucket_bytes else f"chosen for {topology}"
+        self.buckets = f"{-(-self.grad.nbytes // size):,} of {_described(min(size, self.grad.nbytes))}, {chosen}"
         self._reduced_from = self.grad.size  # every gradient at or after it is final, and its reduction begun
         self._started: list[Pending] = []  # in this step
         self._pending: deque[Pending] = deque()  # of those, what nobody has seen the end of
@@ -89,14 +105,31 @@ class Overlapped(Strategy):
             self._thread.join()
 
     @classmethod
-    def traffic(cls, config: ParallelConfig, n_parameters: int) -> Traffic:
+    def traffic(cls, config: ParallelConfig, n_parameters: int, topology: Topology) -> Traffic:
         """Return the buckets."""
         n_bytes = 4 * n_parameters
-        messages = -(-n_bytes // bucket_bytes(config, n_bytes))
+        messages = -(-n_bytes // bucket_bytes(config, n_bytes, topology))
         return Traffic("nonblocking all-reduce", -(-n_bytes // messages), messages, overlaps=True)
 
 
-def bucket_bytes(config: ParallelConfig, n_bytes: int) -> int:
-    """Return the size of a bucket: what is configured, or more if a gradient of so many bytes had too many of them."""
-    elements = max(1, config.bucket_bytes // 4, -(-n_bytes // (4 * MAX_BUCKETS)))
-    return 4 * elements
+def bucket_bytes(config: ParallelConfig, n_bytes: int, topology: Topology) -> int:
+    """Return the size of a bucket: what is configured or chosen, or more if a gradient had too many of them."""
+    wanted = config.bucket_bytes or chosen_bytes(topology, n_bytes)
+    return 4 * max(1, wanted // 4, -(-n_bytes // (4 * MAX_BUCKETS)))
+
+
+def chosen_bytes(topology: Topology, n_bytes: int) -> int:
+    """Return the power of two that suits a gradient of so many bytes, as said above."""
+    latency_s = topology.all_reduce_s(0)
+    transfer_s = topology.all_reduce_s(n_bytes) - latency_s
+
+    def cost_s(size: int) -> float:
+        messages = -(-n_bytes // size)
+        return messages * latency_s + transfer_s / messages
+
+    # Of equals the largest.
+    return min((1 << power for power in range(n_bytes.bit_length(), 1, -1)), key=cost_s)
+
+
+def _described(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:.3g} MiB" if n_bytes >= 1 << 20 else f"{n_bytes / 2**10:.3g} KiB"

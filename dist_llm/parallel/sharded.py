@@ -11,6 +11,7 @@ import numpy as np
 
 from dist_llm.config import ParallelConfig
 from dist_llm.parallel.strategy import Strategy, Traffic
+from dist_llm.parallel.topology import Topology
 from dist_llm.partition import partition
 
 
@@ -42,6 +43,6 @@ class Sharded(Strategy):
         self.comm.scatterv(whole, state, self._joined(state))
 
     @classmethod
-    def traffic(cls, config: ParallelConfig, n_parameters: int) -> Traffic:
+    def traffic(cls, config: ParallelConfig, n_parameters: int, topology: Topology) -> Traffic:
         """Return the two halves of an all-reduce."""
         return Traffic("reduce-scatter, all-gather", 4 * n_parameters)

@@ -19,6 +19,7 @@ import numpy as np
 
 from dist_llm.config import ParallelConfig
 from dist_llm.parallel.comm import Comm
+from dist_llm.parallel.topology import Topology
 from dist_llm.partition import consecutive, deal, sizes
 
 State = dict[str, np.ndarray]
@@ -76,6 +77,8 @@ class Strategy:
     deterministic : bool
         Whether the result is the same in every bit for any number of ranks. Micro-batches must then be the same
         whoever computes them, and BLAS must have as many threads everywhere.
+    buckets : str
+        How it divides the gradient into messages, in words, where it does; else "".
     blocking_s : float
         Seconds of a blocking all-reduce of the gradient, where a strategy that hides it has measured that; else 0.
     """
@@ -84,6 +87,7 @@ class Strategy:
     synchronous = True
     replicated = True
     deterministic = False
+    buckets = ""
     blocking_s = 0.0
 
     def __init__(
@@ -202,8 +206,8 @@ class Strategy:
         """End what runs beside the step."""
 
     @classmethod
-    def traffic(cls, config: ParallelConfig, n_parameters: int) -> Traffic:
-        """Return what a step sends for so many parameters of four bytes."""
+    def traffic(cls, config: ParallelConfig, n_parameters: int, topology: Topology) -> Traffic:
+        """Return what a step of a job with such a topology sends for so many parameters of four bytes."""
         return Traffic("all-reduce", 4 * n_parameters)
 
     def _joined(self, array: np.ndarray) -> list[slice]:

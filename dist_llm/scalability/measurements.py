@@ -6,8 +6,10 @@ from dist_llm.config import Config
 from dist_llm.measuring.confidence import FEWEST
 from dist_llm.measuring.peak import Peak
 from dist_llm.model.llama import count_parameters
+from dist_llm.parallel.cost import MEMORY
 from dist_llm.parallel.registry import STRATEGIES
 from dist_llm.parallel.strategy import Traffic
+from dist_llm.parallel.topology import Topology
 from dist_llm.scalability.learning_run import LearningRun
 from dist_llm.scalability.operations import Timings
 from dist_llm.scalability.points import Series
@@ -66,5 +68,7 @@ class Measurements:
 
     @property
     def traffic(self) -> Traffic:
-        """What a step sends."""
-        return STRATEGIES[self.config.parallel.strategy].load().traffic(self.config.parallel, self.parameters)
+        """What a step sends, of the most ranks."""
+        topology = Topology(max(p.ranks for series in self.series for p in series.points), 1, MEMORY)
+        strategy = STRATEGIES[self.config.parallel.strategy].load()
+        return strategy.traffic(self.config.parallel, self.parameters, topology)

@@ -10,6 +10,7 @@ import numpy as np
 from dist_llm.config import ParallelConfig
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.registry import STRATEGIES
+from dist_llm.parallel.topology import Topology
 from dist_llm.partition import partition
 
 BATCHES, BATCH_S = 7, 0.03
@@ -27,7 +28,7 @@ class Timings:
 
 def measure_operation(comm: Comm, config: ParallelConfig, sizes_bytes: list[int]) -> Timings:
     """Time the operation that a strategy uses, and the addition of arrays of the last size; collective."""
-    operation = STRATEGIES[config.strategy].load().traffic(config, 1).operation
+    operation = STRATEGIES[config.strategy].load().traffic(config, 1, Topology.of(comm)).operation
     seconds = [_time(comm, _prepared(comm, operation, size)) for size in sizes_bytes]
     total, other = (np.ones(max(1, sizes_bytes[-1] // 4), np.float32) for _ in range(2))
     add_s = _time(comm, lambda: np.add(total, other, out=total))

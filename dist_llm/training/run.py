@@ -101,7 +101,7 @@ class Run:
         self._files: RunFiles | None = None  # on rank 0
         self.progress = Progress(step, config.train.max_steps, shown=False)
         self.open_files()
-        self.report = startup_report(config, self.train_step.model, self.data, self.shards, comm, placement, received)
+        self.report = startup_report(config, self.train_step, self.data, self.shards, comm, placement, received)
         self.report += f"\nrun      {self.folder}"
         if isinstance(beginning, FromWeights):
             self.report += f", from the weights of {beginning.source}"

@@ -11,10 +11,10 @@ import numpy as np
 from dist_llm import __version__
 from dist_llm.config import Config
 from dist_llm.data.preparation import Data
-from dist_llm.model.llama import Llama
 from dist_llm.model.micro_batch import micro_batch_size
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import Placement, memory_bytes
+from dist_llm.training.step import TrainStep
 
 _LAYERS = {
     "float32": "NumPy's, products of float32 numbers",
@@ -25,7 +25,7 @@ _LAYERS = {
 
 def startup_report(
     config: Config,
-    model: Llama,
+    step: TrainStep,
     data: Data,
     shards: Path,
     comm: Comm,
@@ -43,7 +43,7 @@ def startup_report(
     received : sequence of int
         The ranks that were sent the tokens.
     """
-    c, t = config.model, config.train
+    c, t, model = config.model, config.train, step.model
     placements = comm.allgather(placement)
     memory = comm.allgather(memory_bytes())
     ranks_of_host = Counter(p.host for p in placements)
@@ -74,6 +74,8 @@ def startup_report(
         sizes = ", ".join(f"{memory[rank] / 1e6:.0f}" for rank in ranks)
         seats = _seats([placements[rank] for rank in ranks], ranks)
         lines.append(f"         {seats}, memory {sizes} MB; threads: {placements[ranks[0]].why}")
+    if step.strategy.buckets and comm.size > 1:
+        lines.append(f"buckets  {step.strategy.buckets}")
     hosts_of_warning: dict[str, dict[str, None]] = {}
     for p in placements:
         if p.warning:

@@ -41,6 +41,8 @@ def test_the_ranks_of_two_hosts_train_together(launch, hosts, tmp_path):
     result = launch("--train.max_steps=5").wait()
     assert result.returncode == 0, result.stderr
     assert "ranks    4 on 2 hosts, 2 on each" in result.stdout
+    # Of such links the kernel says that they have 10 Gbit/s.
+    assert "chosen for 4 ranks on 2 hosts (10 Gbit/s Ethernet)" in result.stdout
     assert read_end_mark(tmp_path / "run") == EndMark("finished", 5, 5)
 
 

@@ -15,6 +15,7 @@ from dist_llm.parallel.compression import encoded_bytes
 from dist_llm.parallel.overlapped import MAX_BUCKETS
 from dist_llm.parallel.registry import STRATEGIES, make_strategy
 from dist_llm.parallel.strategy import Strategy
+from dist_llm.parallel.topology import Topology
 from dist_llm.seeding import generator
 from tests.oracles.plain_diloco import plain_diloco
 
@@ -227,7 +228,7 @@ def test_what_ranks_have_for_themselves_is_kept_for_as_many_ranks(comm):
 
 
 @pytest.mark.parametrize("n", [1, 999, 1000, 1001, 12_345])
-@pytest.mark.parametrize("bucket_bytes", [4000, 1])
+@pytest.mark.parametrize("bucket_bytes", [4000, 1, None])
 def test_overlapped_starts_as_many_messages_as_it_says(comm, n, bucket_bytes):
     config = ParallelConfig(bucket_bytes=bucket_bytes)
     grad = np.zeros(n, np.float32)
@@ -236,8 +237,11 @@ def test_overlapped_starts_as_many_messages_as_it_says(comm, n, bucket_bytes):
         strategy.begin()
         strategy.reduce()
     strategy.close()
+    topology = Topology.of(comm)
     if comm.size > 1:
-        assert counts.by_kind["iallreduce"].calls == strategy.traffic(config, n).messages <= MAX_BUCKETS
+        traffic = strategy.traffic(config, n, topology)
+        assert counts.by_kind["iallreduce"].calls == traffic.messages <= MAX_BUCKETS
+        assert strategy.buckets.startswith(f"{traffic.messages:,} of ")
 
 
 def test_every_rank_waits_for_every_bucket_also_for_one_that_has_ended(comm):

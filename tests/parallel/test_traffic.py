@@ -1,7 +1,9 @@
 import pytest
 
 from dist_llm.config import Config
+from dist_llm.parallel.cost import MEMORY
 from dist_llm.parallel.registry import STRATEGIES
+from dist_llm.parallel.topology import Topology
 
 P = 2_312_256
 MODES = [
@@ -17,7 +19,7 @@ MODES = [
 @pytest.mark.parametrize(("strategy", "reduce_dtype", "expected"), MODES)
 def test_what_a_step_of_the_default_model_sends(strategy, reduce_dtype, expected):
     config = Config().replace({"parallel": {"strategy": strategy, "reduce_dtype": reduce_dtype}}).parallel
-    t = STRATEGIES[strategy].load().traffic(config, P)
+    t = STRATEGIES[strategy].load().traffic(config, P, Topology(2, 1, MEMORY))
     assert (t.operation, t.message_bytes, t.messages, t.every_steps, t.overlaps) == expected
 
 

@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,6 +27,11 @@ class Together(SerialComm):
         return self.placements if isinstance(value, Placement) else [value] * self.size
 
 
+def begun(config: Config, buckets: str = "") -> SimpleNamespace:
+    """What a report says of a training step."""
+    return SimpleNamespace(model=Llama(config.model, 256), strategy=SimpleNamespace(buckets=buckets))
+
+
 def report(*seats: Seat, threads: int | None = None) -> list[str]:
     """The lines on ranks."""
     config = Config().replace(
@@ -33,7 +39,7 @@ def report(*seats: Seat, threads: int | None = None) -> list[str]:
     )
     placements = plan(seats, threads)
     comm = Together(placements)
-    text = startup_report(config, Llama(config.model, 256), DATA, Path("shards"), comm, placements[0])
+    text = startup_report(config, begun(config), DATA, Path("shards"), comm, placements[0])
     lines = text.splitlines()
     assert np.__version__ in lines[0]
     return lines[next(i for i, line in enumerate(lines) if line.startswith("ranks")) :]
@@ -93,16 +99,24 @@ def test_hosts_that_differ():
 def test_how_many_sequences_are_worked_on_at_once(micro_batch_size, said):
     config = Config().replace({"model": {"vocab_size": 256}, "train": {"micro_batch_size": micro_batch_size}})
     placements = plan([seat("box", 0)], None)
-    text = startup_report(config, Llama(config.model, 256), DATA, Path("shards"), Together(placements), placements[0])
+    text = startup_report(config, begun(config), DATA, Path("shards"), Together(placements), placements[0])
     assert next(line for line in text.splitlines() if line.startswith("steps")).endswith(f"per rank, {said}")
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_how_the_gradient_is_divided_among_ranks(ranks):
+    config = Config().replace({"model": {"vocab_size": 256}})
+    placements = plan([seat("box", 0, 1)] * ranks, None)
+    step, comm = begun(config, "18 of 512 KiB, chosen for the test"), Together(placements)
+    lines = startup_report(config, step, DATA, Path("shards"), comm, placements[0]).splitlines()
+    assert ("buckets  18 of 512 KiB, chosen for the test" in lines) == (ranks > 1)
 
 
 def test_different_blas_libraries_are_named():
     placements = [Placement("a", (0,), 1, "openblas 0.3"), Placement("b", (0,), 1, "mkl 2025")]
     config = Config().replace({"model": {"vocab_size": 256}})
     tiny = Config().replace({"model": {"dim": 16, "n_layers": 1, "n_heads": 2, "ffn_dim": 24, "vocab_size": 256}})
-    model = Llama(tiny.model, 256)
-    text = startup_report(config, model, DATA, Path("shards"), Together(placements), placements[0])
+    text = startup_report(config, begun(tiny), DATA, Path("shards"), Together(placements), placements[0])
     assert text.splitlines()[0].endswith("openblas 0.3 and mkl 2025")
 
 
