@@ -17,6 +17,7 @@ from dist_llm.measuring.machine import Disturbance
 from dist_llm.measuring.peak import Peak
 from dist_llm.measuring.spread import Spread
 from dist_llm.measuring.tables import count
+from dist_llm.parallel.strategy import Traffic
 from dist_llm.scalability.laws import Fit, SpeedUps, fit, karp_flatt
 from dist_llm.scalability.losses import Losses, compare_losses
 from dist_llm.scalability.points import Point, Series
@@ -75,6 +76,7 @@ class PointResult:
     slowest_rank: SlowestRank | None  # of several
     peak_memory_bytes: list[int]
     bytes_sent: float
+    traffic: Traffic
     speed_up: Spread | None  # over the reference of the series
     efficiency: Spread | None  # speed-up per core, relative to those of the reference
     to_one_process: Spread | None  # speed over that of one process with threads on as many cores
@@ -127,7 +129,8 @@ def summarize(series: Series, runs: Iterable[Run], peak: Peak, config: Config, f
             shares={p: Spread.of(fmean(r.seconds[p] / r.total_s for r in x.ranks) for x in good) for p in PHASES},
             slowest_rank=_slowest_rank(good), peak_memory_bytes=[max(of_rank) for of_rank in memory],
             bytes_sent=fmean(rank.bytes_sent / run.steps for run in own for rank in run.ranks),
-            speed_up=speed_up, efficiency=speed_up and Spread.of(s / cores for s in speed_up.rounds),
+            traffic=own[0].traffic, speed_up=speed_up,
+            efficiency=speed_up and Spread.of(s / cores for s in speed_up.rounds),
             to_one_process=ratio(speeds[point], speeds.get(Point(1, point.cores), {})),
             factors=factors(rounds[point], rounds.get(reference, {})),
             karp_flatt=serial if 0 <= serial <= 1 else None, mfu=mfu(speed, flops_per_token, peak, point.cores),

@@ -52,8 +52,8 @@ def _validation(model: Communication) -> Section:
 
 
 def _projection(projection: Projection, model: Communication, base: Base) -> Section:
-    traffic, percent = model.traffic, f"{100 * EFFICIENT:.0f} %"
-    in_one = ("in one message",) * (traffic.messages > 1)
+    traffic, percent, messages = model.traffic, f"{100 * EFFICIENT:.0f} %", [row.messages for row in projection.rows]
+    in_one = ("in one message",) * (max(messages) > 1)
     rows: list[Row] = [
         (
             "ranks", "exposed ms", *in_one, "efficiency, weak", "efficiency, strong",
@@ -78,6 +78,7 @@ def _projection(projection: Projection, model: Communication, base: Base) -> Sec
         if traffic.overlaps:  # a single message begins when nothing is left to hide it behind
             words.append("two figures: nothing of the communication hidden .. all that the last backward pass can hide")
         words.append("in one message: with --parallel.bucket_bytes as large as the model, and nothing hidden")
+        words.append(f"messages in a step, by ranks: {', '.join(map(str, messages))}")
     title = f"projection (not measured): hosts like this one, ranks on each: {base.ranks_per_host}, network of "
     title += f"{projection.network}; weak: {sequences}, strong: {base.batch_size} in all"
     return Section(title, rows, (), words)

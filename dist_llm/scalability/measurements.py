@@ -6,7 +6,6 @@ from dist_llm.config import Config
 from dist_llm.measuring.confidence import FEWEST
 from dist_llm.measuring.peak import Peak
 from dist_llm.model.llama import count_parameters
-from dist_llm.parallel.cost import MEMORY
 from dist_llm.parallel.registry import STRATEGIES
 from dist_llm.parallel.strategy import Traffic
 from dist_llm.parallel.topology import Topology
@@ -66,9 +65,7 @@ class Measurements:
         """How many the model has."""
         return count_parameters(self.config.model, self.config.vocab_size)
 
-    @property
-    def traffic(self) -> Traffic:
-        """What a step sends, of the most ranks."""
-        topology = Topology(max(p.ranks for series in self.series for p in series.points), 1, MEMORY)
+    def traffic(self, topology: Topology) -> Traffic:
+        """Return what a step sends."""
         strategy = STRATEGIES[self.config.parallel.strategy].load()
         return strategy.traffic(self.config.parallel, self.parameters, topology)

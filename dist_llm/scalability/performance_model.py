@@ -137,7 +137,7 @@ class Validation:
     step: Prediction
 
 
-def validate(series: SeriesResult, traffic: Traffic, cost: CostModel, micro_batch_size: int) -> list[Validation]:
+def validate(series: SeriesResult, cost: CostModel, micro_batch_size: int) -> list[Validation]:
     """Predict the points that differ from the reference in their ranks alone, from the reference and the model."""
     found: list[Validation] = []
     if not series.points or series.points[0].doubt:
@@ -146,8 +146,8 @@ def validate(series: SeriesResult, traffic: Traffic, cost: CostModel, micro_batc
         if p.ranks == 1 or p.oversubscribed or p.doubt or p.threads != series.points[0].threads:
             continue
         work, sequences = Work.of(series.points[0], micro_batch_size), math.ceil(p.batch_size / p.ranks)
-        most_s = communication_s(traffic, cost, p.ranks, 1)
-        least_s, alone_s = least_exposed_s(traffic, most_s, work.window_s(sequences)), work.step_s(sequences)
+        most_s = communication_s(p.traffic, cost, p.ranks, 1)
+        least_s, alone_s = least_exposed_s(p.traffic, most_s, work.window_s(sequences)), work.step_s(sequences)
         # Inside a host communication is work of the cores, and takes its time also where nobody waits for it.
         added_s = most_s if p.hosts == 1 else least_s
         waiting = Prediction.of(p.seconds["communication"], least_s, most_s)

@@ -12,12 +12,13 @@ communication is work of the very cores that compute, and nothing is hidden.
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from dist_llm.errors import UserError
 from dist_llm.parallel.cost import CostModel, Network
 from dist_llm.parallel.strategy import Traffic
+from dist_llm.parallel.topology import Topology
 from dist_llm.scalability.performance_model import Work, communication_s, least_exposed_s
 
 RANKS = tuple(1 << power for power in range(1, 11))
@@ -41,23 +42,29 @@ class Cluster:
     """A measured host, many times."""
 
     work: Work
-    traffic: Traffic
+    traffic: Callable[[Topology], Traffic]  # of a step
     host: CostModel  # of communication inside a host
     ranks_per_host: int
 
+    def traffic_of(self, ranks: int, network: Network) -> Traffic:
+        """Return what so many ranks send in a step."""
+        return self.traffic(Topology.even(ranks, self.ranks_per_host, network, self.host.algorithm))
+
     def exposed_s(self, ranks: int, sequences: int, network: Network) -> Range:
         """Return the least and the most that ranks with so many sequences each wait in a step."""
+        traffic = self.traffic_of(ranks, network)
         if ranks <= self.ranks_per_host:
-            alone = communication_s(self.traffic, self.host, ranks, 1)
+            alone = communication_s(traffic, self.host, ranks, 1)
             return alone, alone
-        total = communication_s(self.traffic, network.cost_model(self.host), ranks, self.ranks_per_host)
-        return least_exposed_s(self.traffic, total, self.work.window_s(sequences)), total
+        total = communication_s(traffic, network.cost_model(self.host), ranks, self.ranks_per_host)
+        return least_exposed_s(traffic, total, self.work.window_s(sequences)), total
 
     def one_message_s(self, ranks: int, network: Network) -> float:
         """Return how long the step's communication would take in one message, with nothing hidden."""
-        size = self.traffic.messages * self.traffic.message_bytes
-        whole = replace(self.traffic, message_bytes=size, messages=1, overlaps=False)
-        return replace(self, traffic=whole).exposed_s(ranks, 1, network)[1]
+        traffic = self.traffic_of(ranks, network)
+        size = traffic.messages * traffic.message_bytes
+        whole = replace(traffic, message_bytes=size, messages=1, overlaps=False)
+        return replace(self, traffic=lambda _: whole).exposed_s(ranks, 1, network)[1]
 
     def weak_efficiency(self, ranks: int, sequences: int, network: Network) -> Range:
         """Return the least and the greatest share of a step in which a rank does not wait, at a batch per rank."""
@@ -94,6 +101,7 @@ class Projected:
     """What to expect of a number of ranks."""
 
     ranks: int
+    messages: int  # in a step
     exposed_s: Range
     one_message_s: float
     weak_efficiency: Range
@@ -123,7 +131,8 @@ def project(
         weak = {ranks: cluster.weak_efficiency(ranks, sequences, network) for ranks in RANKS}
         rows = [
             Projected(
-                n, cluster.exposed_s(n, sequences, network), cluster.one_message_s(n, network), weak[n],
+                n, cluster.traffic_of(n, network).messages, cluster.exposed_s(n, sequences, network),
+                cluster.one_message_s(n, network), weak[n],
                 cluster.strong_efficiency(n, batch_size, network), cluster.sequences_for(EFFICIENT, n, network),
                 cluster.local_steps_for(EFFICIENT, n, sequences, network, n_bytes),
             )

@@ -9,8 +9,9 @@ from dist_llm.measuring.flops import flops_per_token
 from dist_llm.measuring.machine import Machine
 from dist_llm.measuring.peak import Peak
 from dist_llm.model.micro_batch import micro_batch_size
-from dist_llm.parallel.cost import CostModel, Network
+from dist_llm.parallel.cost import MEMORY, CostModel, Network
 from dist_llm.parallel.strategy import Traffic
+from dist_llm.parallel.topology import Topology
 from dist_llm.scalability.analysis import SeriesResult, summarize
 from dist_llm.scalability.measurements import Measurements
 from dist_llm.scalability.performance_model import Sample, Validation, Work, calibrate, validate
@@ -100,16 +101,22 @@ def _communication(
     """Return the model, None without a calibration; it projects nothing without a point that nothing stands against."""
     if not measured.timings:
         return None
-    train, traffic, weak_sequences = measured.config.train, measured.traffic, measured.weak_sequences
+    train, weak_sequences, of_all = (
+        measured.config.train,
+        measured.weak_sequences,
+        [p for s in series for p in s.points],
+    )
+    # Calibration may have gone well where all points have failed.
+    traffic = max(of_all, key=lambda p: p.ranks).traffic if of_all else measured.traffic(Topology(1, 1, MEMORY))
     micro_batch, (cost, samples, why) = micro_batch_size(measured.config), calibrate(measured.timings, traffic)
-    validation = [v for s in series for v in validate(s, traffic, cost, micro_batch)]
-    points = [p for s in series for p in s.points if not (p.oversubscribed or p.doubt)]
+    validation = [v for s in series for v in validate(s, cost, micro_batch)]
+    points = [p for p in of_all if not (p.oversubscribed or p.doubt)]
     if not points:
         return Communication(traffic, samples, cost, why, validation, None, [])
     # What fills the cores, and of that what has most ranks: a host as it would be in a cluster.
     point = max(points, key=lambda p: (p.cores, p.ranks))
     work, per_host = Work.of(point, micro_batch), math.ceil(point.ranks / point.hosts)
     base = Base(point.point, per_host, train.batch_size, weak_sequences, work)
-    cluster = Cluster(work, traffic, cost, per_host)
+    cluster = Cluster(work, measured.traffic, cost, per_host)
     projections = project(cluster, networks, train.batch_size, weak_sequences, 4 * measured.parameters)
     return Communication(traffic, samples, cost, why, validation, base, projections)

@@ -24,6 +24,8 @@ from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.counts import Counts
 from dist_llm.parallel.hosts import first_of_host
 from dist_llm.parallel.placement import Placement, peak_memory_bytes, place
+from dist_llm.parallel.strategy import Traffic
+from dist_llm.parallel.topology import Topology
 from dist_llm.scalability.wait_times import wait_times
 from dist_llm.training.broadcast_tokens import broadcast_tokens
 from dist_llm.training.step import TrainStep
@@ -63,6 +65,7 @@ class Training:
     losses: list[float]  # likewise
     disturbance: Disturbance
     mpi: str
+    traffic: Traffic
     ranks: list[RankTimes]
     step_energy_j: float | str  # what the processors of all hosts take for a step; or why that is not known
 
@@ -118,6 +121,7 @@ def measure_training(comm: Comm, config: Config, least_steps: int, least_s: floa
         with PackageEnergy() as energy:
             taken, first = _take(step, clocks, comm, group, least_steps, least_s)
         worst = usage.disturbance()
+        traffic = step.strategy.traffic(config.parallel, step.model.params.size, Topology.of(comm))
         step.close()
     ranks = comm.allgather(_rank_times(comm, taken[first:], placement, counters.counts, clocks.counted_s))
     slowest_s = np.max(comm.allgather([one.seconds for one in taken]), axis=0)
@@ -126,7 +130,7 @@ def measure_training(comm: Comm, config: Config, least_steps: int, least_s: floa
     return Training(
         steps=len(taken) - first, warm_up_steps=first, seconds=max(rank.total_s for rank in ranks),
         step_s=slowest_s.tolist(), losses=[one.result.loss for one in taken], disturbance=worst, mpi=comm.mpi_version,
-        ranks=ranks, step_energy_j=reasons[0] if reasons else sum(map(float, used_j)) / len(taken),
+        traffic=traffic, ranks=ranks, step_energy_j=reasons[0] if reasons else sum(map(float, used_j)) / len(taken),
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from dist_llm.measuring.machine import Disturbance, Machine
 from dist_llm.measuring.peak import Peak
 from dist_llm.parallel.cost import CostModel, Network
 from dist_llm.parallel.placement import Placement
+from dist_llm.parallel.strategy import Traffic
 from dist_llm.scalability.learning_run import LearningRun
 from dist_llm.scalability.measurements import LossTarget, Measurements, Method
 from dist_llm.scalability.operations import Timings
@@ -64,6 +65,7 @@ def one_run(
         losses=[6.0, 5.5, loss],
         disturbance=Disturbance(disturbance, 0.0),
         mpi="Open MPI v5",
+        traffic=Traffic("nonblocking all-reduce", 513_835, 18, overlaps=True),
         ranks=ranks,
         step_energy_j="no RAPL here",
         round=number,

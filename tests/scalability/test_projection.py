@@ -3,8 +3,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from dist_llm.config import ParallelConfig
 from dist_llm.errors import UserError
 from dist_llm.parallel.cost import CostModel, Network
+from dist_llm.parallel.registry import STRATEGIES
 from dist_llm.parallel.strategy import Traffic
 from dist_llm.scalability.performance_model import Work, communication_s, least_exposed_s
 from dist_llm.scalability.projection import EFFICIENT, Cluster, parse_network, project
@@ -18,7 +20,7 @@ NETWORK = Network(latency_us=100, gbit_s=0.8)
 
 
 def cluster(traffic=BLOCKING, ranks_per_host=1) -> Cluster:
-    return Cluster(WORK, traffic, HERE, ranks_per_host)
+    return Cluster(WORK, lambda _: traffic, HERE, ranks_per_host)
 
 
 def test_work_of_a_measured_point():
@@ -51,6 +53,16 @@ def test_a_window_that_is_too_short_hides_as_much_as_it_has():
 def test_inside_a_host_its_own_constants_count():
     least, most = cluster(BUCKETS, ranks_per_host=4).exposed_s(4, 1, NETWORK)
     assert least == most == pytest.approx(10 * (6e-6 + 1.5e5 * 1e-10))
+
+
+@pytest.mark.parametrize("bucket_bytes", [None, 1 << 19])
+def test_ranks_send_the_buckets_that_they_would_choose(bucket_bytes):
+    config, of = ParallelConfig(bucket_bytes=bucket_bytes), STRATEGIES["overlapped"].load().traffic
+    chosen = Cluster(WORK, lambda topology: of(config, 2_312_256, topology), HERE, ranks_per_host=2)
+    (made,) = project(chosen, [Network(50, 1)], batch_size=16, sequences=2, n_bytes=4 * 2_312_256)
+    assert [row.messages for row in made.rows] == ([9, 9, 5, 3, 2, 2, 1] if bucket_bytes is None else [18] * 7)
+    # 1,024 ranks with nothing hidden: 18 latencies of 0.1 s and 0.15 s for the bytes, or one latency.
+    assert made.rows[-1].exposed_s[1] == pytest.approx(0.25 if bucket_bytes is None else 1.99, abs=0.01)
 
 
 def test_local_steps_send_now_and_then():

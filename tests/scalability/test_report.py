@@ -10,6 +10,8 @@ from dist_llm.errors import UserError
 from dist_llm.measuring.machine import OtherProcess
 from dist_llm.measuring.peak import Peak
 from dist_llm.measuring.tables import Section
+from dist_llm.parallel.cost import MEMORY
+from dist_llm.parallel.topology import Topology
 from dist_llm.scalability.communication_sections import communication
 from dist_llm.scalability.comparison import compare, read_report
 from dist_llm.scalability.figures import draw
@@ -295,7 +297,7 @@ def test_nothing_is_projected_from_nothing():
     assert report([]).communication.projections == []
     alone = study(runs({"1x1": 1.0}), points="1x1")
     alone.timings.clear()
-    assert alone.traffic.operation == "nonblocking all-reduce"
+    assert alone.traffic(Topology(1, 1, MEMORY)).operation == "nonblocking all-reduce"
 
 
 def test_csv_is_rectangular():
