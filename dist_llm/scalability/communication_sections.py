@@ -17,10 +17,14 @@ def communication(model: Communication | None) -> list[Section]:
 
 
 def _calibration(model: Communication) -> Section:
-    rows: list[Row] = [("ranks", "bytes", "measured us", "model us", "error")]
+    rows: list[Row] = [("ranks", "bytes", "measured us (95 %)", "model us", "error")]
     for s in model.calibration:
         us = 1e6 * s.seconds
-        figures = (f"{us:,.1f}", f"{us * (1 + s.error):,.1f}", f"{100 * s.error:+.0f} %")
+        figures = (
+            f"{us:,.1f} ({s.measured_s.confidence(1, 1e6)})",
+            f"{us * (1 + s.error):,.1f}",
+            f"{100 * s.error:+.0f} %",
+        )
         rows.append((str(s.ranks), f"{s.n_bytes:,}", *figures))
     errors = [abs(s.error) for s in model.calibration]
     cost, traffic = model.cost_model, model.traffic

@@ -9,6 +9,7 @@ import numpy as np
 
 from dist_llm.config import ParallelConfig
 from dist_llm.parallel.comm import Comm
+from dist_llm.parallel.hosts import first_of_host
 from dist_llm.parallel.registry import STRATEGIES
 from dist_llm.parallel.topology import Topology
 from dist_llm.partition import partition
@@ -21,18 +22,20 @@ class Timings:
     """Seconds of a strategy's operation on a number of ranks, for arrays of some sizes."""
 
     sizes_bytes: list[int]
-    seconds: list[float]
+    batches_s: list[list[float]]  # of each size: the mean of every batch, on the slowest rank
     add_s_per_byte: float  # of adding arrays on one rank, with as many at work
     mpi: str
+    hosts: int = 1
 
 
 def measure_operation(comm: Comm, config: ParallelConfig, sizes_bytes: list[int]) -> Timings:
     """Time the operation that a strategy uses, and the addition of arrays of the last size; collective."""
     operation = STRATEGIES[config.strategy].load().traffic(config, 1, Topology.of(comm)).operation
-    seconds = [_time(comm, _prepared(comm, operation, size)) for size in sizes_bytes]
+    batches_s = [_time(comm, _prepared(comm, operation, size)) for size in sizes_bytes]
     total, other = (np.ones(max(1, sizes_bytes[-1] // 4), np.float32) for _ in range(2))
-    add_s = _time(comm, lambda: np.add(total, other, out=total))
-    return Timings(sizes_bytes, seconds, add_s / total.nbytes, comm.mpi_version)
+    add_s = median(_time(comm, lambda: np.add(total, other, out=total)))
+    hosts = len(set(first_of_host(comm)))
+    return Timings(sizes_bytes, batches_s, add_s / total.nbytes, comm.mpi_version, hosts)
 
 
 def _prepared(comm: Comm, operation: str, size_bytes: int) -> Callable[[], object]:
@@ -48,8 +51,8 @@ def _prepared(comm: Comm, operation: str, size_bytes: int) -> Callable[[], objec
     }[operation]
 
 
-def _time(comm: Comm, operate: Callable[[], object]) -> float:
-    """Return the seconds of one operation of many, one behind the other, on the slowest rank."""
+def _time(comm: Comm, operate: Callable[[], object]) -> list[float]:
+    """Return the mean seconds of an operation in each of some batches, one behind the other, on the slowest rank."""
 
     def batch(n: int) -> float:
         comm.allreduce_(np.zeros(1))  # all begin together
@@ -59,4 +62,4 @@ def _time(comm: Comm, operate: Callable[[], object]) -> float:
         return (time.perf_counter() - start_s) / n
 
     n = max(1, int(BATCH_S / max(comm.allgather(batch(3)))))
-    return median(max(comm.allgather(batch(n))) for _ in range(BATCHES))
+    return [max(comm.allgather(batch(n))) for _ in range(BATCHES)]

@@ -10,6 +10,7 @@ from statistics import fmean
 
 import numpy as np
 
+from dist_llm.measuring.spread import Spread
 from dist_llm.parallel.cost import ALGORITHMS, CostModel, coefficients
 from dist_llm.parallel.strategy import Traffic
 from dist_llm.scalability.analysis import PointResult, SeriesResult
@@ -22,8 +23,13 @@ class Sample:
 
     ranks: int
     n_bytes: int
-    seconds: float
+    measured_s: Spread  # over batches of operations
     error: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """The median, which the model is fitted to."""
+        return self.measured_s.median
 
 
 def fit(samples: Sequence[Sample], algorithm: str, add_s_per_byte: float) -> tuple[CostModel, list[Sample]]:
@@ -58,7 +64,11 @@ def calibrate(timings: Mapping[int, Timings], traffic: Traffic) -> tuple[CostMod
     Where dist_llm does not set the algorithm, MPI chooses one, which can only be guessed: it is the one that fits best.
     """
     by_ranks = [(ranks, t) for ranks, t in timings.items() if ranks > 1]
-    samples = [Sample(ranks, *pair) for ranks, t in by_ranks for pair in zip(t.sizes_bytes, t.seconds, strict=True)]
+    samples = [
+        Sample(ranks, n_bytes, Spread.of(batches_s))
+        for ranks, t in by_ranks
+        for n_bytes, batches_s in zip(t.sizes_bytes, t.batches_s, strict=True)
+    ]
     largest, operation = timings[max(timings)], traffic.operation
     if not samples:
         assumed = "assumed: nothing was measured on several ranks"

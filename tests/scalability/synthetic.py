@@ -114,7 +114,7 @@ def study(
     result.peaks += [Peak(100.0, 370.0, 4), Peak(95.0, 380.0, 4)]
     cost, sizes = CostModel("ring", 2e-6, 1e-10, 5e-11), [1 << 10, 1 << 16, 1 << 20]
     for ranks in (2, 4):
-        result.timings[ranks] = Timings(sizes, [cost.seconds(ranks, n) for n in sizes], 5e-11, "Open MPI v5")
+        result.timings[ranks] = Timings(sizes, [[cost.seconds(ranks, n)] for n in sizes], 5e-11, "Open MPI v5")
     return result
 
 

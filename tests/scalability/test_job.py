@@ -9,7 +9,7 @@ from dist_llm.config import Config
 from dist_llm.errors import RunError, UserError
 from dist_llm.measuring.jobs import Launcher, choose_launcher, slurm_cores
 from dist_llm.scalability.job import run_job
-from dist_llm.scalability.operations import Timings
+from dist_llm.scalability.operations import BATCHES, Timings
 from dist_llm.scalability.points import Point
 from dist_llm.scalability.training_run import Training
 
@@ -41,7 +41,10 @@ def test_srun_inside_an_allocation_and_mpirun_elsewhere(tmp_path, monkeypatch):
     assert launcher.by_slurm
     assert launcher.command(4, 2)[-4:] == ["-n", "4", "-c", "2"]
     answer = run_job(launcher, Point(1, 2), TASK, Timings)
-    assert len(answer.seconds) == 1
+    assert len(answer.batches_s) == 1
+    assert len(answer.batches_s[0]) == BATCHES
+    assert min(answer.batches_s[0]) > 0
+    assert answer.hosts == 1
     assert log.read_text() == "--mpi=pmix --kill-on-bad-exit=1 -n 1 -c 2 2\n"
 
 

@@ -1,5 +1,6 @@
 import pytest
 
+from dist_llm.measuring.spread import Spread
 from dist_llm.parallel.cost import ALGORITHMS, CostModel, coefficients
 from dist_llm.parallel.strategy import Traffic
 from dist_llm.scalability.operations import Timings
@@ -10,9 +11,13 @@ SIZES = (1 << 10, 1 << 14, 1 << 18, 1 << 23)
 ALL_REDUCE, STARTED = Traffic("all-reduce", 1 << 20), Traffic("nonblocking all-reduce", 1 << 19, 2, overlaps=True)
 
 
+def sample(ranks: int, n_bytes: int, seconds: float) -> Sample:
+    return Sample(ranks, n_bytes, Spread.of([seconds]))
+
+
 def samples(algorithm: str, ranks: tuple[int, ...]) -> list[Sample]:
     model = CostModel(algorithm, A, B, G)
-    return [Sample(p, n, model.seconds(p, n)) for p in ranks for n in SIZES]
+    return [sample(p, n, model.seconds(p, n)) for p in ranks for n in SIZES]
 
 
 def test_coefficients_by_hand():
@@ -40,7 +45,7 @@ def test_known_constants_are_found_again(algorithm):
 
 def timings(algorithm: str, ranks: tuple[int, ...], mpi: str = "Open MPI 5") -> dict[int, Timings]:
     model = CostModel(algorithm, A, B, G)
-    return {p: Timings(list(SIZES), [model.seconds(p, n) for n in SIZES], G, mpi) for p in ranks}
+    return {p: Timings(list(SIZES), [[model.seconds(p, n)] for n in SIZES], G, mpi) for p in ranks}
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -68,18 +73,18 @@ def test_what_is_known_is_not_guessed():
 
 
 def test_one_rank_has_nothing_to_calibrate():
-    model, fitted, why = calibrate({1: Timings([4], [1e-6], G, "")}, ALL_REDUCE)
+    model, fitted, why = calibrate({1: Timings([4], [[1e-6]], G, "")}, ALL_REDUCE)
     assert (model, fitted) == (CostModel("ring", 0.0, 0.0, G), [])
     assert why.startswith("assumed")
 
 
 def test_no_constant_is_negative():
     # Faster for large messages than additions alone would be: neither time can be below zero.
-    model, fitted = fit([Sample(2, 1 << 10, 1e-6), Sample(2, 1 << 20, 2e-6)], "ring", G)
+    model, fitted = fit([sample(2, 1 << 10, 1e-6), sample(2, 1 << 20, 2e-6)], "ring", G)
     assert model.latency_s >= 0
     assert model.s_per_byte >= 0
     assert max(abs(sample.error) for sample in fitted) > 0.1
-    decreasing = [Sample(2, 1 << 10, 1e-5), Sample(2, 1 << 20, 1e-6)]
+    decreasing = [sample(2, 1 << 10, 1e-5), sample(2, 1 << 20, 1e-6)]
     assert fit(decreasing, "ring", 0.0)[0].s_per_byte == 0
 
 

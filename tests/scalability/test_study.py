@@ -38,7 +38,7 @@ def measure(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Measurements]:
         def run_job(launcher: Launcher, point: Point, task: dict[str, Any], kind: type) -> Any:
             now[0] += JOB_S
             if kind is Timings:
-                return Timings([1024], [1e-6], 1e-10, "MPI")
+                return Timings([1024], [[1e-6]], 1e-10, "MPI")
             if kind is LearningRun:
                 train = Config().replace(task["config"]).train
                 if train.batch_size == failing:

@@ -46,7 +46,7 @@ def _all_reduces(report: Report) -> list[AllReduces]:
     origin = ", ".join([f"dist_llm {where.dist_llm} on {where.host}", report.created, *report.mpi])
     operation, by_ranks = report.communication.traffic.operation, dict[int, list[Timing]]()
     for sample in report.communication.calibration:
-        by_ranks.setdefault(sample.ranks, []).append(Timing(sample.n_bytes, [sample.seconds]))
+        by_ranks.setdefault(sample.ranks, []).append(Timing(sample.n_bytes, sample.measured_s.rounds))
     return [AllReduces(ranks, operation, timings, origin) for ranks, timings in by_ranks.items()]
 
 
