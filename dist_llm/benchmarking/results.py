@@ -12,7 +12,7 @@ from dist_llm.measuring.machine import Machine
 from dist_llm.measuring.peak import Peak
 from dist_llm.measuring.phases import OUTSIDE
 from dist_llm.measuring.spread import Spread
-from dist_llm.measuring.tables import Row, Section
+from dist_llm.measuring.tables import Row, Section, wrap
 
 # Below this share of (cores x one core's peak), other programs are probably using some of the cores.
 BUSY = 0.75
@@ -159,15 +159,16 @@ def _communication(rounds: Sequence[Sequence[Answer]]) -> Communication | None:
     return Communication(*(total / steps for total in sums)) if counted else None
 
 
-def text(report: Report) -> str:
-    """Return the report as tables and the words that they need."""
-    return "\n".join([*(f"{section.text()}\n" for section in _sections(report)), *_words(report)])
+def text(report: Report, columns: int | None = None) -> str:
+    """Return the report as tables and the words that they need, for a terminal of so many columns or this one."""
+    tables = (f"{section.text(columns)}\n" for section in _sections(report))
+    return "\n".join([*tables, *(wrap(words, columns) for words in _words(report))])
 
 
 def _sections(report: Report) -> Iterator[Section]:
     for key, task in TASKS.items():
         if chosen := [c for c in report.contestants if c.task == key]:
-            head = ("", "processes", "threads", "median", "(min..max)", "ratio", "to", "MFU", "peak memory")
+            head = ("", "processes", "threads", "median", "(min..max)", "ratio", "(to)", "MFU", "peak memory")
             yield Section(f"{task.title}, {task.unit}", [head, *map(_row, chosen)], left=(0, 6))
     rows: list[Row]
     if report.comparisons:

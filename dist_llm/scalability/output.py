@@ -12,7 +12,7 @@ from typing import Any
 from dist_llm.atomic import write_bytes, write_text
 from dist_llm.errors import RunError, UserError
 from dist_llm.measuring.page import page
-from dist_llm.measuring.tables import Section
+from dist_llm.measuring.tables import Section, wrap
 from dist_llm.scalability.analysis import PHASES, PointResult
 from dist_llm.scalability.figures import draw
 from dist_llm.scalability.report import Report
@@ -32,7 +32,7 @@ def write_report(report: Report, folder: Path, comparison: Sequence[Section], pa
     file = f"part-{part}.json" if part else "scaling.json"
     write_text(folder / file, json.dumps(asdict(report), indent=1) + "\n")
     parts = [*comparison, *sections(report)]
-    print("", *report.verdict, *(f"warning: {line}" for line in report.warnings), sep="\n")
+    print("", *map(wrap, [*report.verdict, *(f"warning: {line}" for line in report.warnings)]), sep="\n")
     print("", *(f"{part.text()}\n" for part in parts), sep="\n", flush=True)
     if part:
         print(f"written: {file} in {folder}; when all parts are there: --merge {folder}", flush=True)

@@ -24,6 +24,12 @@ def trained(train, tmp_path):
     return tmp_path / "runs"
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    """Room for every table in one piece."""
+    monkeypatch.setenv("COLUMNS", "300")
+
+
 def compared(capfd, *arguments: object) -> list[list[str]]:
     """The words of each line that the command prints."""
     capfd.readouterr()
