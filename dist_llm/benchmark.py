@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dist_llm.atomic import write_bytes, write_text
-from dist_llm.benchmarking.bar_chart import draw
+from dist_llm.benchmarking.bar_chart import draw_benchmark
 from dist_llm.benchmarking.contestants import choose, contestants
 from dist_llm.benchmarking.results import text
 from dist_llm.benchmarking.rounds import benchmark, check
@@ -67,9 +67,9 @@ def main(argv: list[str], comm: Comm) -> int:
     print(f"\n{text(report)}", flush=True)
     if out is not None:
         write_text(out / "benchmark.json", json.dumps(asdict(report), indent=1) + "\n")
-        picture = draw(report)
+        picture = draw_benchmark(report)
         if picture is not None:
-            write_bytes(out / "benchmark.png", picture)
+            write_bytes(out / "benchmark.png", picture.png)
         print(f"written: benchmark.json{' and benchmark.png' * (picture is not None)} in {out}")
     return 0
 

@@ -3,39 +3,51 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from dist_llm.benchmarking.contestants import TASKS
 from dist_llm.benchmarking.results import Report, Result
-from dist_llm.measuring.plotting import error_bars, figure
+from dist_llm.measuring.plotting import INK, TINTS, Drawing, Label, Picture, draw, error_bars
+
+OURS, OTHERS = TINTS[0], TINTS[2]
+ROOM = 1.9  # of the longest bar: where the words stand
 
 
-def draw(report: Report) -> bytes | None:
-    """Return the speeds with their spread as a PNG; None without matplotlib or without speeds."""
-    panels = {key: [c for c in report.contestants if c.task == key] for key in TASKS}
-    panels = {key: chosen for key, chosen in panels.items() if chosen}
-    if not panels:
-        return None
-    heights = [1.0 + 0.45 * len(chosen) for chosen in panels.values()]
-    pictures: dict[str, bytes] = {}
-    with figure(8, sum(heights) + 0.3, pictures) as drawn:
-        if drawn is not None:
-            drawn.suptitle(f"{report.parameters:,} parameters, {report.machine.local_cores} cores", fontsize=11)
-            all_axes = drawn.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
-            for axes, (key, chosen) in zip(all_axes, panels.items(), strict=True):
-                _panel(axes, chosen)
-                axes.set_title(TASKS[key].title, fontsize=10, loc="left")
-                axes.set_xlabel(f"{TASKS[key].unit}: median, least and most over the rounds", fontsize=8)
-    return pictures.get("png")
+def draw_benchmark(report: Report) -> Picture | None:
+    """Return the speeds as a picture; None without matplotlib or without speeds."""
+    chosen = {key: [c for c in report.contestants if c.task == key] for key in TASKS}
+    return draw([_panel(key, results) for key, results in chosen.items() if results])
 
 
-def _panel(axes: Any, results: Sequence[Result]) -> None:
-    speeds = [c.speed for c in results]
-    labels = [f"{c.name}  ({c.processes} x {c.threads})" for c in results]
-    colors = ["tab:blue" if c.package == "dist_llm" else "tab:orange" for c in results]
-    medians, look = [s.median for s in speeds], {"alpha": 0.8, "ecolor": "black", "capsize": 3}
-    axes.barh(labels, medians, xerr=error_bars(speeds), color=colors, **look)
-    for row, c in enumerate(results):
-        if c.mfu is not None:
-            axes.text(0, row, f"  {c.mfu.middle(0, 100)} % of peak", va="center", color="white", fontsize=8)
-    axes.tick_params(labelsize=8)
-    axes.invert_yaxis()
-    axes.grid(axis="x", alpha=0.3)
+def _panel(key: str, results: Sequence[Result]) -> Drawing:
+    task, names = TASKS[key], [f"{c.name} ({c.processes} x {c.threads})" for c in results]
+    words = [_in_words(c) for c in results]
+    ours, others = (any((c.package == "dist_llm") is mine for c in results) for mine in (True, False))
+
+    def plot(axes: Any) -> Sequence[Label]:
+        medians, bars = [c.speed.median for c in results], error_bars([c.speed for c in results])
+        colors = [OURS if c.package == "dist_llm" else OTHERS for c in results]
+        axes.barh(names, medians, xerr=bars, color=colors, ecolor=INK, capsize=3)
+        ends = medians + np.nan_to_num(bars[1])
+        for row, (end, text) in enumerate(zip(ends, words, strict=True)):
+            axes.annotate(text, (end, row), (5, 0), textcoords="offset points", va="center")
+        axes.set_xlim(0, ROOM * max(ends))
+        axes.invert_yaxis()
+        axes.set_xticks([])
+        axes.spines.bottom.set_visible(False)
+        if ours and others:
+            for color, name in ((OURS, "dist_llm"), (OTHERS, "others")):  # for the legend
+                axes.barh(0, 0, color=color, label=name)
+            axes.figure.legend(ncols=2, loc="outside upper left", columnspacing=1.5, handlelength=1.4)
+        return []
+
+    title = f"{task.title}, {task.unit}"
+    if any(c.speed.interval for c in results):
+        title += ", with 95 % intervals"
+    in_words = "; ".join(f"{name}: {said}" for name, said in zip(names, words, strict=True))
+    return Drawing(title, f"{title}. {in_words}", 1 + 0.3 * len(names), plot)
+
+
+def _in_words(result: Result) -> str:
+    speed = result.speed.middle(0 if result.speed.median >= 100 else 2)
+    return f"{speed}, {result.mfu.middle(0, 100)} % of peak" if result.mfu else speed

@@ -1,125 +1,208 @@
 """The report as a picture: speed-up against the ideal, efficiency, where the time goes, and what a network would do."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from dist_llm.measuring.plotting import error_bars, figure
-from dist_llm.scalability.analysis import PHASES, PointResult, SeriesResult
+from dist_llm.measuring.plotting import (
+    FONT,
+    INK,
+    PAPER,
+    SERIES,
+    TINTS,
+    WIDTH,
+    Drawing,
+    Label,
+    Picture,
+    draw,
+    error_bars,
+)
+from dist_llm.measuring.tables import between, count
+from dist_llm.scalability.analysis import PHASES, PointResult
 from dist_llm.scalability.projection import EFFICIENT
-from dist_llm.scalability.report import Communication, Report
+from dist_llm.scalability.report import Report
 
-COLORS = {"strong": "tab:blue", "weak": "tab:orange"}
-PHASE_COLORS = ("tab:blue", "tab:red", "tab:orange", "tab:olive", "tab:green", "tab:gray")
+COLORS = dict(zip(("strong", "weak"), SERIES, strict=False))
+MARKERS = "osD^"
+HEIGHT = 3.9  # inches, of a panel of lines
+CROWDED = 0.09  # of an axis: ticks that are nearer to each other are left out
+LETTER = 0.64 * FONT  # points: the width of a digit, which most letters do not exceed
 
 
-def draw(report: Report) -> dict[str, bytes]:
-    """Return the picture as ``png`` and ``svg``; nothing without matplotlib or without points."""
+def draw_report(report: Report) -> Picture | None:
+    """Return the picture; None without matplotlib or without anything to draw."""
+    return draw([drawing for panel in PANELS if (drawing := panel(report)) is not None])
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a panel over cores, of two points or more."""
+
+    name: str
+    color: str
+    style: str
+    points: list[PointResult]
+
+
+def _lines(report: Report, key: str) -> list[Line]:
+    """Return the lines of a figure: of ranks, and of one process with threads on as many cores."""
     measured = [series for series in report.series if series.points]
-    pictures: dict[str, bytes] = {}
-    if not measured:
-        return pictures
-    bars = 0.22 * sum(len(series.points) for series in measured)
-    with figure(11, 6.5 + bars, pictures) as drawn:
-        if drawn is not None:
-            (speed_ups, efficiencies), (shares, projections) = drawn.subplots(2, 2, height_ratios=[3.2, 1.6 + bars])
-            _speed_ups(speed_ups, measured)
-            _efficiencies(efficiencies, measured)
-            _shares(shares, measured)
-            _projections(projections, report.communication)
-    return pictures
-
-
-def _counted(series: SeriesResult, several_ranks: bool) -> list[PointResult]:
-    """Return the points of ranks with the reference's threads, or else those of one process with several."""
-    first = series.points[0]
-    counted = [p for p in series.points if not p.oversubscribed and p.speed_up]
-    return [p for p in counted if (p.threads == first.threads if several_ranks else p.ranks == 1)]
-
-
-def _lines(axes: Any, measured: Sequence[SeriesResult], key: str, factor: float, digits: int) -> None:
-    batches = [series.sequences for series in measured]
+    batches, lines = [series.sequences for series in measured], list[Line]()
     for i, series in enumerate(measured):
-        first, mode = series.points[0], series.mode
-        threads = f"{mode}, ranks of {first.threads} thread{'s' * (first.threads > 1)}"
-        for several, style, name in ((True, "o-", threads), (False, "s--", "one process, BLAS threads")):
-            points = _counted(series, several)
-            # The single processes of a series are those of the one before, if the batch is the same.
-            if len(points) < 2 or not (several or batches.index(batches[i]) == i):
-                continue
-            cores, spreads = [p.cores for p in points], [getattr(p, key) for p in points]
-            medians, look = [factor * s.median for s in spreads], {"color": COLORS[mode], "label": name}
-            alpha = 1.0 if several else 0.55
-            axes.errorbar(cores, medians, error_bars(spreads, factor), fmt=style, capsize=3, alpha=alpha, **look)
-            for p, s in list(zip(points, spreads, strict=True))[1:] if several else ():
-                offset = (7, 3 if mode == "strong" else -11)
-                place, label = (p.cores, factor * s.median), s.middle(digits, factor)
-                axes.annotate(label, place, offset, textcoords="offset points", color=COLORS[mode])
+        threads = series.points[0].threads
+        counted = [p for p in series.points if not (p.oversubscribed or p.doubt) and getattr(p, key)]
+        ranks = f"{series.mode}, {threads} threads" if threads > 1 else series.mode
+        lines.append(Line(ranks, COLORS[series.mode], "o-", [p for p in counted if p.threads == threads]))
+        if batches.index(batches[i]) == i:  # else those of the series before are the same
+            alone, color = "one process" if i == 0 else f"one process, {series.mode}", SERIES[2 + i]
+            lines.append(Line(alone, color, "s--", [p for p in counted if p.ranks == 1]))
+    return [line for line in lines if len(line.points) > 1]
 
 
-def _on_cores(axes: Any, measured: Sequence[SeriesResult]) -> list[int]:
-    cores = sorted({p.cores for series in measured for p in series.points if not p.oversubscribed})
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(cores, [str(n) for n in cores])
-    axes.minorticks_off()
-    axes.margins(x=0.12)
+def _over_cores(axes: Any, lines: Sequence[Line], key: str, factor: float, digits: int) -> list[Label]:
+    """Draw a figure's medians over cores, and return the labels: the names at the ends of lines, then other values."""
+    names, values = list[Label](), list[Label]()
+    for number, line in enumerate(lines):
+        spreads = [getattr(p, key) for p in line.points]
+        cores, medians = [p.cores for p in line.points], [factor * s.median for s in spreads]
+        look = {"fmt": line.style, "color": line.color, "capsize": 3, "markersize": 5}
+        axes.errorbar(cores, medians, error_bars(spreads, factor), **look).lines[0].set_gid(f"line-{number}")
+        *others, last = (s.middle(digits, factor) for s in spreads)
+        names.append(Label(f"{line.name} {last}", cores[-1], medians[-1], line.color, needed=True))
+        values += [Label(*label, line.color) for label in zip(others, cores, medians, strict=False)][1:]
+    _counts(axes, sorted({p.cores for line in lines for p in line.points}), room=0.28)
     axes.set_xlabel("cores in use (ranks x threads)")
-    axes.grid(alpha=0.3)
-    return cores
+    return names + values[::-1]
 
 
-def _speed_ups(axes: Any, measured: Sequence[SeriesResult]) -> None:
-    cores = _on_cores(axes, measured)
-    base = measured[0].points[0].cores
-    axes.plot(cores, [n / base for n in cores], ":", color="black", label="ideal")
-    _lines(axes, measured, "speed_up", 1, 2)
-    axes.set_yscale("log", base=2)
-    axes.set_yticks([n / base for n in cores], [f"{n / base:g}" for n in cores])
-    axes.minorticks_off()
-    axes.set_title(f"speed-up over {measured[0].reference}, least and most over the rounds", loc="left")
-    axes.legend()
-
-
-def _efficiencies(axes: Any, measured: Sequence[SeriesResult]) -> None:
-    _on_cores(axes, measured)
-    axes.axhline(100, linestyle=":", color="black")
-    _lines(axes, measured, "efficiency", 100, 1)
-    axes.set_ylim(0, max(110, axes.get_ylim()[1]))
-    axes.set_title("efficiency, %", loc="left")
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="lower left")
-
-
-def _shares(axes: Any, measured: Sequence[SeriesResult]) -> None:
-    points = [(f"{s.mode} {p.point}{' (over)' * p.oversubscribed}", p) for s in measured for p in s.points]
-    left = [0.0] * len(points)
-    for phase, color in zip(PHASES, PHASE_COLORS, strict=True):
-        widths = [100 * p.shares[phase].median for _, p in points]
-        bars = axes.barh([label for label, _ in points], widths, left=left, color=color, label=phase, alpha=0.85)
-        axes.bar_label(bars, [f"{w:.1f}" if w >= 4 else "" for w in widths], label_type="center", color="white")
-        left = [a + b for a, b in zip(left, widths, strict=True)]
-    axes.invert_yaxis()
-    axes.set_xlabel("% of a step, the mean over ranks")
-    axes.set_title("where the time goes", loc="left")
-    axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.18), frameon=False)
-
-
-def _projections(axes: Any, model: Communication | None) -> None:
-    axes.set_title("projected weak efficiency, % (not measured)", loc="left")
-    if not model or not model.projections:
-        axes.text(0.5, 0.5, "nothing to project from", ha="center", transform=axes.transAxes)
-        axes.set_axis_off()
-        return
-    ranks = [row.ranks for row in model.projections[0].rows]
-    for number, projection in enumerate(model.projections):
-        least, most = ([100 * row.weak_efficiency[i] for row in projection.rows] for i in (0, 1))
-        axes.plot(ranks, most, "o-", color=f"C{number}", markersize=3, label=projection.network)
-        axes.fill_between(ranks, least, most, color=f"C{number}", alpha=0.25)
-    axes.axhline(100 * EFFICIENT, linestyle=":", color="black")
+def _counts(axes: Any, counts: Sequence[int], room: float) -> None:
+    """Make the x axis one of counts that double, with some room for names at its end, relative to what is shown."""
+    ratio = counts[-1] / counts[0]
     axes.set_xscale("log", base=2)
-    axes.set_xticks(ranks, [f"{n:,}" for n in ranks])
-    axes.minorticks_off()
-    axes.set_ylim(0, 102)
-    axes.set_xlabel("ranks")
-    axes.grid(alpha=0.3)
-    band = "\nband: from nothing hidden to all that can be" * model.traffic.overlaps
-    axes.legend(title=f"network{band}", loc="lower left")
+    axes.set_xlim(counts[0] * ratio**-0.08, counts[-1] * ratio**room)
+    _ticks(axes.xaxis, counts)
+    axes.grid()
+
+
+def _ticks(axis: Any, ticks: Sequence[float]) -> None:
+    """Mark those of the ticks of a logarithmic axis that do not crowd each other."""
+    kept = list[float]()
+    for tick in reversed(ticks):
+        if not kept or kept[-1] / tick >= (ticks[-1] / ticks[0]) ** CROWDED:
+            kept.append(tick)
+    axis.set_ticks(kept, [f"{tick:,g}" for tick in kept])
+    axis.set_ticks([], minor=True)
+
+
+def _speed_up(report: Report) -> Drawing | None:
+    lines = _lines(report, "speed_up")
+    if not lines:
+        return None
+
+    def plot(axes: Any) -> list[Label]:
+        cores = sorted({p.cores for line in lines for p in line.points})
+        ideal = [n / cores[0] for n in cores]
+        axes.plot(cores, ideal, ":", color=INK, gid="ideal")
+        labels = _over_cores(axes, lines, "speed_up", 1, 2)
+        axes.set_yscale("log", base=2)
+        least, most = (math.log2(end) for end in axes.get_ylim())
+        _ticks(axes.yaxis, [2.0**power for power in range(math.ceil(least), math.floor(most) + 1)])
+        return [Label("ideal", cores[-1], ideal[-1], INK, needed=True), *labels]
+
+    reference = next(series.reference for series in report.series if series.points)
+    return Drawing(*_said(f"speed-up over {reference}", lines, "speed_up", 1, 2), HEIGHT, plot)
+
+
+def _efficiency(report: Report) -> Drawing | None:
+    lines = _lines(report, "efficiency")
+    if not lines:
+        return None
+
+    def plot(axes: Any) -> list[Label]:
+        cores = sorted({p.cores for line in lines for p in line.points})
+        axes.plot(cores, [100] * len(cores), ":", color=INK, gid="ideal")
+        labels = _over_cores(axes, lines, "efficiency", 100, 1)
+        axes.set_ylim(0, max(112, 1.05 * axes.get_ylim()[1]))
+        return labels
+
+    return Drawing(*_said("efficiency, %", lines, "efficiency", 100, 1), HEIGHT, plot)
+
+
+def _said(title: str, lines: Sequence[Line], key: str, factor: float, digits: int) -> tuple[str, str]:
+    """Return the title, which says whether there are intervals, and what the panel shows in words."""
+    if any(getattr(p, key).interval for line in lines for p in line.points):
+        title += ", with 95 % intervals"
+    values = {
+        line.name: (f"{getattr(p, key).middle(digits, factor)} on {count(p.cores, 'core')}" for p in line.points)
+        for line in lines
+    }
+    lines_in_words = (f"{name}: {', '.join(each)}" for name, each in values.items())
+    return title, f"{title}. {'; '.join(lines_in_words)}"
+
+
+def _shares(report: Report) -> Drawing | None:
+    rows = [(f"{s.mode} {p.point}{_mark(p)}", p) for s in report.series for p in s.points]
+    if not rows:
+        return None
+
+    names = [name for name, _ in rows]
+    bars_width = 72 * WIDTH - LETTER * (3 + max(map(len, names)))  # points
+    fits = 100 * 5 * LETTER / bars_width  # percent: a shorter bar has no room for its number
+
+    def plot(axes: Any) -> list[Label]:
+        left = [0.0] * len(rows)
+        for phase, color in zip(PHASES, TINTS, strict=True):
+            widths = [100 * p.shares[phase].median for _, p in rows]
+            bars = axes.barh(names, widths, left=left, color=color, edgecolor=PAPER, label=phase)
+            axes.bar_label(bars, [f"{w:.1f}" if w >= fits else "" for w in widths], label_type="center")
+            left = [a + b for a, b in zip(left, widths, strict=True)]
+        axes.margins(y=0.01)
+        axes.invert_yaxis()
+        axes.set_xlim(0, max(100, *left))  # medians need not add up to the whole
+        axes.set_xlabel("% of a step, the mean over ranks")
+        axes.figure.legend(ncols=3, loc="outside upper left", columnspacing=1.5, handlelength=1.4)
+        return []
+
+    title = "where the time goes"
+    words = "; ".join(
+        f"{name}: {', '.join(f'{phase} {p.shares[phase].middle(1, 100)} %' for phase in PHASES)}" for name, p in rows
+    )
+    return Drawing(title, f"{title}: {words}", 1.2 + 0.25 * len(rows), plot)
+
+
+def _mark(p: PointResult) -> str:
+    return " (no result)" if p.doubt else " (oversubscribed)" if p.oversubscribed else ""
+
+
+def _projected(report: Report) -> Drawing | None:
+    model = report.communication
+    if model is None or not model.projections:
+        return None
+    projections, ranks = model.projections, [row.ranks for row in model.projections[0].rows]
+
+    def plot(axes: Any) -> list[Label]:
+        axes.plot(ranks, [100 * EFFICIENT] * len(ranks), ":", color=INK, gid="ideal")
+        labels = []
+        for i, projection in enumerate(projections):
+            color, marker = SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)]
+            least, most = ([100 * row.weak_efficiency[end] for row in projection.rows] for end in (0, 1))
+            axes.plot(ranks, most, f"{marker}-", color=color, markersize=4, gid=f"line-{i}")
+            if least != most:
+                axes.fill_between(ranks, least, most, color=color, alpha=0.2, linewidth=0)
+            name = f"{projection.network}\n{between([least[-1], most[-1]], 0)}"
+            labels.append(Label(name, ranks[-1], most[-1], color, needed=True))
+        _counts(axes, ranks, room=0.4)
+        axes.set_ylim(0, 105)
+        axes.set_xlabel("ranks")
+        return labels
+
+    title = "projected weak efficiency, % (not measured)"
+    words = "; ".join(
+        f"{p.network}: " + ", ".join(f"{100 * row.weak_efficiency[1]:.0f} on {row.ranks}" for row in p.rows)
+        for p in projections
+    )
+    return Drawing(title, f"{title}: {words}", HEIGHT, plot)
+
+
+PANELS: tuple[Callable[[Report], Drawing | None], ...] = (_speed_up, _efficiency, _shares, _projected)

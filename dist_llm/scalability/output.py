@@ -14,7 +14,7 @@ from dist_llm.errors import RunError, UserError
 from dist_llm.measuring.page import page
 from dist_llm.measuring.tables import Section, wrap
 from dist_llm.scalability.analysis import PHASES, PointResult
-from dist_llm.scalability.figures import draw
+from dist_llm.scalability.figures import draw_report
 from dist_llm.scalability.report import Report
 from dist_llm.scalability.sections import sections
 from dist_llm.scalability.study import listed
@@ -37,15 +37,15 @@ def write_report(report: Report, folder: Path, comparison: Sequence[Section], pa
     if part:
         print(f"written: {file} in {folder}; when all parts are there: --merge {folder}", flush=True)
         return
-    pictures = draw(report)
+    picture = draw_report(report)
     title = f"Scaling of {report.parameters:,} parameters on {report.environment.host}, {report.created}"
-    svg = pictures.get("svg", b"").decode()
+    panels = picture.panels if picture else []
     write_text(folder / "scaling.csv", csv_table(report))
-    write_text(folder / "report.html", page(title, report.verdict, report.warnings, parts, svg))
-    if pictures:
-        write_bytes(folder / "scaling.png", pictures["png"])
-    names = f"report.html, scaling.json, scaling.csv{', scaling.png' if pictures else ''}"
-    print(f"written: {names} in {folder}{'' if pictures else ' (no picture: pip install matplotlib)'}", flush=True)
+    write_text(folder / "report.html", page(title, report.verdict, report.warnings, parts, panels))
+    if picture:
+        write_bytes(folder / "scaling.png", picture.png)
+    names = f"report.html, scaling.json, scaling.csv{', scaling.png' if picture else ''}"
+    print(f"written: {names} in {folder}{'' if picture else ' (no picture: pip install matplotlib)'}", flush=True)
 
 
 def write_comparison(comparison: Section, out: Path | None) -> None:
@@ -53,7 +53,7 @@ def write_comparison(comparison: Section, out: Path | None) -> None:
     print(comparison.text(), flush=True)
     if out is not None:
         with out_folder(out) as folder:
-            write_text(folder / "comparison.html", page("Two scaling reports side by side", (), (), [comparison], ""))
+            write_text(folder / "comparison.html", page("Two scaling reports side by side", (), (), [comparison], []))
         print(f"written: comparison.html in {folder}")
 
 

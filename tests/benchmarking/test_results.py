@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from dist_llm.benchmarking.bar_chart import draw
+from dist_llm.benchmarking.bar_chart import draw_benchmark
 from dist_llm.benchmarking.contestants import choose, contestants
 from dist_llm.benchmarking.results import FASTER, Report, compare, summarize, text
 from dist_llm.benchmarking.turn import Answer
@@ -178,8 +178,15 @@ def test_communication_is_the_mean_over_ranks_and_rounds():
 
 def test_picture(report):
     pytest.importorskip("matplotlib")
-    assert draw(report).startswith(b"\x89PNG")
-    assert draw(replace(report, contestants=[])) is None
+    picture = draw_benchmark(report)
+    assert picture.png.startswith(b"\x89PNG")
+    assert [panel.title for panel in picture.panels] == [
+        "training step: forward, backward, reduction, clipping, AdamW, tokens/s",
+        "generation of one text, with a KV cache, tokens/s",
+        "encoding with it, MB/s",
+    ]
+    assert ">10,000, 26 % of peak<" in picture.panels[0].svg
+    assert draw_benchmark(replace(report, contestants=[])) is None
 
 
 def test_choose():

@@ -14,7 +14,6 @@ from dist_llm.parallel.cost import MEMORY
 from dist_llm.parallel.topology import Topology
 from dist_llm.scalability.communication_sections import communication
 from dist_llm.scalability.comparison import compare, read_report
-from dist_llm.scalability.figures import draw
 from dist_llm.scalability.output import csv_table, write_report
 from dist_llm.scalability.report import Comparable
 from dist_llm.scalability.sections import sections
@@ -163,21 +162,6 @@ def test_all_files_hold_the_numbers_of_the_json(tmp_path, capsys):
         assert float(row["efficiency_low"]) == p.efficiency.interval[0]
         assert float(row["compute_s"]) == p.seconds["compute"]
         assert float(row["loss"]) == made.series[0].losses.by_point[p.point]
-
-
-def test_the_picture_holds_the_numbers_too():
-    pytest.importorskip("matplotlib")
-    made = report()
-    pictures = draw(made)
-    assert pictures["png"].startswith(b"\x89PNG")
-    svg = pictures["svg"].decode()
-    for p in made.series[0].points:
-        if p.ranks > 1:
-            assert f">{p.efficiency.median * 100:.1f}<" in svg
-            assert f">{p.speed_up.median:.2f}<" in svg
-        assert f">{p.shares['compute'].median * 100:.1f}<" in svg
-    assert draw(made)["svg"] == pictures["svg"]
-    assert draw(replace(made, series=[])) == {}
 
 
 def test_without_several_ranks_there_is_still_a_report(tmp_path, capsys):
