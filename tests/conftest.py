@@ -182,6 +182,14 @@ def run(start: Callable[..., Job]) -> Callable[..., subprocess.CompletedProcess]
     return lambda ranks, *arguments, **changes: start(ranks, *arguments, **changes).wait()
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    """A browser, for pages; skips where there is no Chromium."""
+    from tests.measuring.browser import start_browser  # not needed by the ranks of mpirun
+
+    yield from start_browser()
+
+
 @pytest.fixture(scope="session")
 def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A text of 3,900 characters with something to learn in it."""

@@ -8,8 +8,10 @@ from dist_llm.benchmarking.results import FASTER, Report, compare, summarize, te
 from dist_llm.benchmarking.turn import Answer
 from dist_llm.config import ModelConfig
 from dist_llm.errors import UserError
+from dist_llm.measuring.page import page
 from dist_llm.measuring.peak import Peak
 from dist_llm.measuring.spread import Spread
+from tests.measuring.browser import flaws
 from tests.scalability.synthetic import MACHINE
 
 EVERYONE = {c.name: c for c in contestants(cores=2, ranks=2)}
@@ -187,6 +189,15 @@ def test_picture(report):
     ]
     assert ">10,000, 26 % of peak<" in picture.panels[0].svg
     assert draw_benchmark(replace(report, contestants=[])) is None
+
+
+@pytest.mark.parametrize("rounds", [1, 3])  # with intervals, which take six, too
+def test_the_picture_in_a_browser(browser, report, rounds):
+    pytest.importorskip("matplotlib")
+    members = [(EVERYONE[name], "") for name in ROUNDS[0]]
+    results, _ = summarize(members, ROUNDS * rounds, cores=2, flops_per_token=FLOPS)
+    picture = draw_benchmark(replace(report, contestants=results))
+    assert flaws(browser, page("Benchmark", [], [], [], picture.panels)) == {}
 
 
 def test_choose():
