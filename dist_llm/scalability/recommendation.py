@@ -4,7 +4,8 @@ From the fewest cores on, more are taken if the speed that they add is worth it:
 
     (speed / speed before - 1) / (cores / cores before - 1) >= 1/2
 
-Of several ways to use as many cores, it is the one of fewest processes that is not distinguishable from the fastest.
+with the speed relative to the reference, round by round. Of several ways to use as many cores, it is the one of fewest
+processes that is not distinguishable from the fastest.
 """
 
 from collections.abc import Sequence
@@ -48,13 +49,13 @@ def _doubt(series: SeriesResult) -> str:
     able = [p for p in series.points if not p.oversubscribed]
     if not able:
         return "all points are oversubscribed"
-    doubtful = [p.point for p in able if p.doubt]
+    doubtful = [p.point for p in able if p.doubt or p.speed_up is None]
     return f"without results of {', '.join(doubtful)} it is not known which is best" if doubtful else ""
 
 
 def _best(points: Sequence[PointResult]) -> PointResult:
     """Return the best of points of as many cores."""
-    fastest = max(points, key=lambda p: p.tokens_per_s.median)
+    fastest = max(points, key=_speed)
     return min((p for p in points if p is fastest or not _beats(fastest, p)), key=lambda p: p.ranks)
 
 
@@ -67,7 +68,12 @@ def _beats(fastest: PointResult, p: PointResult) -> bool:
 
 
 def _gain(before: PointResult, after: PointResult) -> float:
-    return after.tokens_per_s.median / before.tokens_per_s.median - 1
+    return _speed(after) / _speed(before) - 1
+
+
+def _speed(p: PointResult) -> float:
+    assert p.speed_up is not None  # or the point is in doubt
+    return p.speed_up.median
 
 
 def _learning(start: PointResult, usual: int, to_loss: ToLoss) -> tuple[str, str]:

@@ -83,6 +83,14 @@ def test_nothing_is_recommended_in_doubt():
     assert recommendation([], 8) == "no recommendation: nothing was measured"
 
 
+def test_the_speed_is_that_of_the_verdict():
+    """Where the machine slowed down after three rounds, the ratio of the medians would be 2.18."""
+    measured = [*runs({"1x1": 1.0}, (1, 1, 1, 1.2, 1.2, 1.2)), *runs({"2x1": 0.5}, (1, 1, 1, 1.2, 1, 1.2))]
+    line, sentence = report(measured, points="1x1,2x1").verdict
+    assert "2.00 times 1x1" in line
+    assert "2.00 times as fast" in sentence
+
+
 def test_the_fixed_batch_is_preferred_and_a_growing_one_is_named():
     weak = runs({"2x1": 1.05}, QUIET, batch_size=16)
     assert said({"1x1": 1.0, "2x1": 0.9}, weak, modes=("weak", "strong")).startswith(
