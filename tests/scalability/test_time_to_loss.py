@@ -91,7 +91,7 @@ def test_points_in_doubt_give_no_result_and_are_named():
     (batch,) = found.to_loss.batches
     assert [p.point for p in batch.points] == ["1x1"]
     assert batch.doubts == {"2x1": "other work disturbed 6 of 6 runs", "4x1": "oversubscribed"}
-    text = sections(found)[1].text()
+    text = " ".join(sections(found)[1].text().split())
     assert "batch 8, without results: 2x1 (other work disturbed 6 of 6 runs), 4x1 (oversubscribed)" in text
 
 
