@@ -28,7 +28,7 @@ def sections(report: Report) -> list[Section]:
     T = report.measurements.seq_len
     measured = [series for series in report.series if series.points]
     return [
-        *(_speeds(series, T) for series in measured), *_to_loss(report), _steps(measured), _factors(measured),
+        *(_speeds(series, T) for series in measured), *_to_loss(report), _steps(measured), *_factors(measured),
         *_processors(measured), _times(measured), _resources(measured), *communication(report.communication),
         _environment(report), _method(report),
     ]  # fmt: skip
@@ -101,7 +101,7 @@ def _steps(measured: Sequence[SeriesResult]) -> Section:
                 behind = p.slowest_rank.behind
                 slowest = f"{p.slowest_rank.rank} of {p.slowest_rank.host}, +{behind.middle(1, 100)} %"
             times = (_with_interval(p.step_s, 1, 1e3), *_percentiles(p.step_times), f"{p.step_times.steps:,}")
-            rows.append((step, *times, between(sorted(p.step_times.warm_up_steps)[::1], 0), slowest))
+            rows.append((step, *times, between(_extremes(p.step_times.warm_up_steps), 0), slowest))
     words = [
         "p50, p95, p99: of single steps in ms, those of all counted runs together; each waits for its slowest rank. "
         "p95 takes 20 steps, p99 100. warm-up: steps at a run's beginning that are left out, found by MSER (White "
@@ -118,7 +118,7 @@ def _percentiles(times: StepTimes) -> list[str]:
     return ["-" if s is None else f"{1e3 * s:,.1f}" for s in (times.p50_s, times.p95_s, times.p99_s)]
 
 
-def _factors(measured: Sequence[SeriesResult]) -> Section:
+def _factors(measured: Sequence[SeriesResult]) -> list[Section]:
     rows: list[Row] = [("", *FACTORS.values())]
     found = [(f"{s.mode} {p.point}", p.factors) for s in measured for p in s.points if _has_factors(p, s)]
     rows += [(name, *_cells(of)) for name, of in found if of and of.agrees]
@@ -133,7 +133,7 @@ def _factors(measured: Sequence[SeriesResult]) -> Section:
                 f"{name}: no result: the rounds differ so much that the factors multiply to "
                 f"{100 * of.product_error:+.1f} % of the measured efficiency; {100 * AGREES:g} % is allowed"
             )
-    return Section("what the efficiency is made of", rows if len(rows) > 1 else [], words=words if found else [])
+    return [Section("what the efficiency is made of", rows if len(rows) > 1 else [], words=words)] if found else []
 
 
 def _processors(measured: Sequence[SeriesResult]) -> list[Section]:
