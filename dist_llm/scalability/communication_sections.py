@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from dist_llm.measuring.tables import Row, Section, between, count
-from dist_llm.scalability.projection import EFFICIENT, Projection
+from dist_llm.scalability.model_check import CLOSE, HeldOutRanks, Prediction, joined
+from dist_llm.scalability.projection import EFFICIENT, KEPT_EFFICIENCY, Projection
 from dist_llm.scalability.report import Base, Communication
 
 
@@ -12,6 +13,8 @@ def communication(model: Communication | None) -> list[Section]:
     if model is None:
         return []
     found = [make(model) for make, rows in ((_calibration, model.calibration), (_validation, model.validation)) if rows]
+    if model.why_not:
+        return [*found, Section("no projection", words=[model.why_not])]
     base = model.base
     return [*found, *(_projection(projection, model, base) for projection in model.projections if base)]
 
@@ -35,33 +38,50 @@ def _calibration(model: Communication) -> Section:
         f"model: {cost.algorithm} ({model.algorithm_is}), latency {1e6 * cost.latency_s:.2f} us, {speed}, "
         f"additions {1e-9 / cost.add_s_per_byte:.3g} GB/s; Thakur, Rabenseifner and Gropp 2005",
         f"error of the fit: {100 * sum(errors) / len(errors):.0f} % on average, {100 * max(errors):.0f} % at most",
+        *_overlap(model),
     ]
     return Section(f"communication: {traffic.operation}; {sent}", rows, (), words)
 
 
-def _validation(model: Communication) -> Section:
-    rows: list[Row] = [("", "waiting ms", "model", "error", "step ms", "model", "error")]
-    for v in model.validation:
-        cells: list[str] = []
-        for what in (v.communication, v.step):
-            predicted = between([1e3 * s for s in what.predicted_s], 2)
-            cells += [f"{1e3 * what.measured_s:,.2f}", predicted, f"{100 * what.error:+.1f} %"]
-        rows.append((f"{v.mode} {v.point}", *cells))
-    words = [
-        "waiting: for communication, from all that overlap can hide to nothing hidden; error: of the nearer end",
-        "step: the reference's compute per sequence and fixed work, and the model's communication; what ranks wait "
-        "for each other (imbalance) and what they take from each other (memory, power) is not in it",
+def _overlap(model: Communication) -> list[str]:
+    return [
+        f"beside a backward pass on {overlap.ranks} ranks, reductions go on at {100 * overlap.progress:.0f} % of their "
+        f"speed, and each MB sent costs it {1e9 * overlap.lost_s_per_byte:.2f} ms"
+        for overlap in model.overlaps
     ]
-    return Section("the model against the measured points", rows, words=words)
+
+
+def _validation(model: Communication) -> Section:
+    rows: list[Row] = [("", "fitted to", "waiting ms", "model", "error", "step ms", "model", "error")]
+    held_out = model.held_out
+    tables = [
+        ("all", model.validation),
+        *([(f"{joined(held_out.fitted_to)} ranks", held_out.steps)] if held_out else []),
+    ]
+    for fitted_to, found in tables:
+        for v in found:
+            cells = [cell for what in (v.communication, v.step) for cell in _cells(what)]
+            rows.append((f"{v.mode} {v.point}", fitted_to, *cells))
+    words = [
+        "waiting: for messages, once all ranks have come; two figures: from all hidden that can be to nothing hidden, "
+        "and the error is that of the nearer; step: the rank's own measured work and the model's waiting; what ranks "
+        "wait for each other (imbalance) is not in it",
+    ]
+    return Section("the model against the measured points", rows, (0, 1), words)
+
+
+def _cells(what: Prediction) -> tuple[str, str, str]:
+    predicted = between([1e3 * s for s in what.predicted_s], 2)
+    return f"{1e3 * what.measured_s:,.2f}", predicted, f"{100 * what.error:+.1f} %"
 
 
 def _projection(projection: Projection, model: Communication, base: Base) -> Section:
-    traffic, percent, messages = model.traffic, f"{100 * EFFICIENT:.0f} %", [row.messages for row in projection.rows]
+    kept, messages = f"{100 * KEPT_EFFICIENCY:.0f} %", [row.messages for row in projection.rows]
     in_one = ("in one message",) * (max(messages) > 1)
     rows: list[Row] = [
         (
-            "ranks", "exposed ms", *in_one, "efficiency, weak", "efficiency, strong",
-            f"sequences per rank for {percent}", f"or local steps for {percent}",
+            "ranks", "exposed ms", *in_one, "efficiency, weak", "efficiency, strong", f"batch for {kept}",
+            f"or local steps for {kept}",
         )
     ]  # fmt: skip
     for row in projection.rows:
@@ -70,22 +90,46 @@ def _projection(projection: Projection, model: Communication, base: Base) -> Sec
             between([100 * e for e in efficiency], 1, " %") if efficiency else "fewer sequences than ranks"
             for efficiency in (row.weak_efficiency, row.strong_efficiency)
         )
-        rows.append(
-            (f"{row.ranks:,}", exposed, *one, weak, strong, f"{row.sequences_per_rank:,}", f"{row.local_steps:,}")
-        )
+        rows.append((f"{row.ranks:,}", exposed, *one, weak, strong, f"{row.batch_size:,}", f"{row.local_steps:,}"))
     sequences = f"{count(base.weak_sequences, 'sequence')} per rank"
     words = [
-        f"with {sequences}, {percent} efficient up to {between(projection.efficient_up_to, 0)} ranks (of 2 ... 1,024); "
-        f"waiting is more than half of a step {_dominated(projection.dominated_from)}",
+        f"with {sequences}, {100 * EFFICIENT:.0f} % efficient up to {between(projection.efficient_up_to, 0)} ranks (of "
+        f"2 ... 1,024); waiting is more than half of a step {_dominated(projection.dominated_from)}",
+        f"held out: {_held_out(model.held_out)}",
     ]
+    if model.traffic.overlaps:
+        words.append(_exposed(model))
+    words.append(
+        f"batch for {kept}: the isoefficiency (Grama, Gupta and Kumar 1993), sequences of a step over all ranks that "
+        f"keep {kept} of the speed of one rank, times the ranks"
+    )
     if in_one:
-        if traffic.overlaps:  # a single message begins when nothing is left to hide it behind
-            words.append("two figures: nothing of the communication hidden .. all that the last backward pass can hide")
         words.append("in one message: with --parallel.bucket_bytes as large as the model, and nothing hidden")
         words.append(f"messages in a step, by ranks: {', '.join(map(str, messages))}")
     title = f"projection (not measured): hosts like this one, ranks on each: {base.ranks_per_host}, network of "
     title += f"{projection.network}; weak: {sequences}, strong: {base.batch_size} in all"
     return Section(title, rows, (), words)
+
+
+def _held_out(held_out: HeldOutRanks | None) -> str:
+    if held_out is None:
+        return "nothing: that takes a number of ranks, and another of at most half as many, that is above one"
+    steps = "".join(f", and {100 * v.step.error:+.1f} % off the step of {v.mode} {v.point}" for v in held_out.steps)
+    return (
+        f"fitted to {joined(held_out.fitted_to)} ranks, the model is {100 * held_out.operation.error:+.1f} % off an "
+        f"operation of {held_out.ranks} ranks{steps}"
+    )
+
+
+def _exposed(model: Communication) -> str:
+    """Return why what is exposed is one figure, or a range."""
+    steps = [f"{100 * v.step.error:+.1f} % at {v.mode} {v.point}" for v in model.validation if v.hosts > 1]
+    if model.is_close:
+        return f"exposed: simulated, bucket by bucket; the model's steps between hosts are off by {', '.join(steps)}"
+    two = "exposed: all of the communication hidden that can be .. nothing hidden, since"
+    if not steps:
+        return f"{two} no point with ranks on several hosts was measured"
+    return f"{two} the model's steps between hosts are off by {', '.join(steps)}: more than {100 * CLOSE:.0f} %"
 
 
 def _dominated(dominated: Sequence[int | None]) -> str:

@@ -17,7 +17,6 @@ from dist_llm.errors import RunError
 from dist_llm.measuring.jobs import Launcher, end, last_words, start
 from dist_llm.parallel.allocator import keep_freed_memory
 from dist_llm.parallel.comm import Comm
-from dist_llm.parallel.placement import place
 from dist_llm.parallel.program import run
 from dist_llm.scalability.learning_run import LearningRun, learn
 from dist_llm.scalability.operations import Timings, measure_operation
@@ -54,9 +53,8 @@ def main(argv: list[str], comm: Comm) -> int:
     config = Config().replace(task.pop("config"))
     keep_freed_memory()
     answer: Timings | Training | LearningRun
-    if "sizes_bytes" in task:
-        place(comm, 1)
-        answer = measure_operation(comm, config.parallel, **task)
+    if "parameters" in task:
+        answer = measure_operation(comm, config, **task)
     elif "to_loss" in task:
         answer = learn(comm, config, **task)
     else:

@@ -7,12 +7,15 @@ from statistics import median
 
 import numpy as np
 
-from dist_llm.config import ParallelConfig
+from dist_llm.config import Config
 from dist_llm.parallel.comm import Comm
-from dist_llm.parallel.hosts import first_of_host
+from dist_llm.parallel.placement import place
 from dist_llm.parallel.registry import STRATEGIES
+from dist_llm.parallel.strategy import Traffic
 from dist_llm.parallel.topology import Topology
 from dist_llm.partition import partition
+from dist_llm.scalability.overlap import Beside
+from dist_llm.scalability.overlap_timing import measure_beside
 
 BATCHES, BATCH_S = 7, 0.03
 
@@ -21,21 +24,35 @@ BATCHES, BATCH_S = 7, 0.03
 class Timings:
     """Seconds of a strategy's operation on a number of ranks, for arrays of some sizes."""
 
+    traffic: Traffic  # of a step on so many ranks
     sizes_bytes: list[int]
     batches_s: list[list[float]]  # of each size: the mean of every batch, on the slowest rank
     add_s_per_byte: float  # of adding arrays on one rank, with as many at work
     mpi: str
     hosts: int = 1
+    oversubscribed: bool = False  # ranks took turns on cores: their times say nothing of others
+    beside: Beside | None = None  # what goes on beside a backward pass: of several hosts, where it hides something
 
 
-def measure_operation(comm: Comm, config: ParallelConfig, sizes_bytes: list[int]) -> Timings:
-    """Time the operation that a strategy uses, and the addition of arrays of the last size; collective."""
-    operation = STRATEGIES[config.strategy].load().traffic(config, 1, Topology.of(comm)).operation
-    batches_s = [_time(comm, _prepared(comm, operation, size)) for size in sizes_bytes]
+def measure_operation(comm: Comm, config: Config, parameters: int) -> Timings:
+    """Time the operation by which a strategy reduces gradients of so many parameters, and additions; collective."""
+    oversubscribed = any(comm.allgather(bool(place(comm, 1).warning)))
+    topology = Topology.of(comm)
+    traffic = STRATEGIES[config.parallel.strategy].load().traffic(config.parallel, parameters, topology)
+    sizes_bytes = calibration_sizes(traffic)
+    batches_s = [_time(comm, _prepared(comm, traffic.operation, size)) for size in sizes_bytes]
     total, other = (np.ones(max(1, sizes_bytes[-1] // 4), np.float32) for _ in range(2))
     add_s = median(_time(comm, lambda: np.add(total, other, out=total)))
-    hosts = len(set(first_of_host(comm)))
-    return Timings(sizes_bytes, batches_s, add_s / total.nbytes, comm.mpi_version, hosts)
+    beside = measure_beside(comm, config) if traffic.overlaps and topology.hosts > 1 else None
+    return Timings(
+        traffic, sizes_bytes, batches_s, add_s / total.nbytes, comm.mpi_version, topology.hosts, oversubscribed, beside
+    )
+
+
+def calibration_sizes(traffic: Traffic) -> list[int]:
+    """Return the bytes of the operations to be timed, from small ones to those of the model, each a multiple of 4."""
+    message = traffic.message_bytes
+    return sorted({1 << 10, 1 << 13, 1 << 16, 1 << 19, -(-message // 4) * 4, -(-message // 16) * 4})
 
 
 def _prepared(comm: Comm, operation: str, size_bytes: int) -> Callable[[], object]:

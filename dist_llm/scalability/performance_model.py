@@ -1,6 +1,7 @@
-"""The performance model of communication: how long an all-reduce takes, calibrated here and checked.
+"""The performance model: what a rank computes, how long an all-reduce takes, and what of it a step waits for.
 
-Its formulas are in `dist_llm.parallel.cost`.
+What an all-reduce costs is in `dist_llm.parallel.cost`, calibrated here by operations that were timed alone; how much
+of it hides behind the backward pass is in `overlap`. What is made of it is held against measurements in `model_check`.
 """
 
 import math
@@ -11,10 +12,13 @@ from statistics import fmean
 import numpy as np
 
 from dist_llm.measuring.spread import Spread
-from dist_llm.parallel.cost import ALGORITHMS, CostModel, coefficients
+from dist_llm.parallel.cost import ALGORITHMS, CostModel, Network, coefficients
 from dist_llm.parallel.strategy import Traffic
-from dist_llm.scalability.analysis import PointResult, SeriesResult
+from dist_llm.scalability.analysis import PointResult
 from dist_llm.scalability.operations import Timings
+from dist_llm.scalability.overlap import Overlap, simulate
+
+Range = tuple[float, float]  # with all that can be hidden, and with nothing hidden, the lesser figure first
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,16 @@ class Sample:
     def seconds(self) -> float:
         """The median, which the model is fitted to."""
         return self.measured_s.median
+
+
+def samples_of(timings: Mapping[int, Timings]) -> list[Sample]:
+    """Return what was timed on several ranks, that had cores of their own."""
+    return [
+        Sample(ranks, n_bytes, Spread.of(batches_s))
+        for ranks, t in timings.items()
+        for n_bytes, batches_s in zip(t.sizes_bytes, t.batches_s, strict=True)
+        if ranks > 1 and not t.oversubscribed
+    ]
 
 
 def fit(samples: Sequence[Sample], algorithm: str, add_s_per_byte: float) -> tuple[CostModel, list[Sample]]:
@@ -52,24 +66,13 @@ def fit(samples: Sequence[Sample], algorithm: str, add_s_per_byte: float) -> tup
     return model, [replace(s, error=float(e)) for s, e in zip(samples, x @ best - y, strict=True)]
 
 
-def calibration_sizes(traffic: Traffic) -> list[int]:
-    """Return the bytes of the operations to be timed, from small ones to those of the model, each a multiple of 4."""
-    message = traffic.message_bytes
-    return sorted({1 << 10, 1 << 13, 1 << 16, 1 << 19, -(-message // 4) * 4, -(-message // 16) * 4})
-
-
-def calibrate(timings: Mapping[int, Timings], traffic: Traffic) -> tuple[CostModel, list[Sample], str]:
+def calibrate(timings: Mapping[int, Timings]) -> tuple[CostModel, list[Sample], str]:
     """Return the model of timings by ranks, its errors, and where the choice of its algorithm comes from.
 
     Where dist_llm does not set the algorithm, MPI chooses one, which can only be guessed: it is the one that fits best.
     """
-    by_ranks = [(ranks, t) for ranks, t in timings.items() if ranks > 1]
-    samples = [
-        Sample(ranks, n_bytes, Spread.of(batches_s))
-        for ranks, t in by_ranks
-        for n_bytes, batches_s in zip(t.sizes_bytes, t.batches_s, strict=True)
-    ]
-    largest, operation = timings[max(timings)], traffic.operation
+    samples, largest = samples_of(timings), timings[max(timings)]
+    operation = largest.traffic.operation
     if not samples:
         assumed = "assumed: nothing was measured on several ranks"
         return CostModel("ring", 0.0, 0.0, largest.add_s_per_byte), [], assumed
@@ -96,12 +99,12 @@ class Work:
     micro_batch_size: int
 
     @classmethod
-    def of(cls, point: PointResult, micro_batch_size: int) -> "Work":
-        """Return the work of a measured point."""
+    def of(cls, point: PointResult, micro_batch_size: int, slowed_s: float = 0.0) -> "Work":
+        """Return the work of a measured point, less what a step's computation lost to communication beside it."""
         seconds, sequences = point.seconds, point.batch_size / point.ranks
         fixed_s = seconds["data"] + seconds["optimizer"] + seconds["other"]
-        share = point.backward_s / seconds["compute"]
-        return cls(seconds["compute"] / sequences, fixed_s, share, micro_batch_size)
+        compute_s = seconds["compute"] - slowed_s
+        return cls(compute_s / sequences, fixed_s, (point.backward_s - slowed_s) / compute_s, micro_batch_size)
 
     def step_s(self, sequences: int) -> float:
         """Return the time of a step without communication."""
@@ -112,55 +115,97 @@ class Work:
         return self.backward_share * self.sequence_s * min(sequences, self.micro_batch_size)
 
 
-def communication_s(traffic: Traffic, cost: CostModel, ranks: int, ranks_per_host: int) -> float:
-    """Return the time that a step's operations take, one behind the other; with local steps, the mean over steps."""
-    return traffic.messages * cost.seconds(ranks, traffic.message_bytes, ranks_per_host) / traffic.every_steps
-
-
-def least_exposed_s(traffic: Traffic, total_s: float, window_s: float) -> float:
-    """Return what of the communication is waited for at best: what the window does not hold, or the last message."""
-    return max(total_s / traffic.messages, total_s - window_s) if traffic.overlaps else total_s
+def ranks_per_host(point: PointResult) -> int:
+    """Return how many ranks of a point share a host, at most."""
+    return math.ceil(point.ranks / point.hosts)
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What was measured, the least and the most that was predicted, and the relative error of the nearer of the two."""
+class Model:
+    """What communication costs, and how it goes on beside computation."""
 
-    measured_s: float
-    predicted_s: list[float]
-    error: float
+    inside: CostModel  # of a host
+    between: CostModel  # hosts
+    overlaps: list[Overlap]  # between hosts, by the ranks that they were measured on; none: a range is all there is
 
     @classmethod
-    def of(cls, measured_s: float, least_s: float, most_s: float) -> "Prediction":
-        """Compare; between the two there is no error."""
-        nearest = min(max(measured_s, least_s), most_s)
-        return cls(measured_s, [least_s, most_s], nearest / measured_s - 1 if measured_s else 0.0)
+    def of(cls, timings: Mapping[int, Timings]) -> tuple["Model", list[Sample], str]:
+        """Calibrate inside a host and between hosts, each by itself, or the one like the other if that is all.
 
+        Returns
+        -------
+        model : Model
+        samples : list of Sample
+        algorithm_is : str
+            Where the choice of the algorithm between hosts comes from.
+        """
+        usable = {r: t for r, t in timings.items() if r > 1 and not t.oversubscribed}
+        groups = [{r: t for r, t in usable.items() if (t.hosts > 1) == several} for several in (False, True)]
+        found = [calibrate(group) for group in groups if group] or [calibrate(timings)]
+        (inside, *_), (between, _, why) = found[0], found[-1]
+        measured = [(ranks, t.beside) for ranks, t in sorted(usable.items()) if t.beside]
+        overlaps = [Overlap.of(ranks, beside) for ranks, beside in measured]
+        return cls(inside, between, overlaps), [s for _, samples, _ in found for s in samples], why
 
-@dataclass(frozen=True)
-class Validation:
-    """The model against a measured point: what a rank waits for communication, and the whole step."""
+    def over(self, network: Network) -> "Model":
+        """Return the same between hosts that are joined so."""
+        return replace(self, between=network.cost_model(self.between))
 
-    mode: str
-    point: str
-    communication: Prediction
-    step: Prediction
+    def total_s(self, traffic: Traffic, ranks: int, ranks_per_host: int) -> float:
+        """Return the time of a step's operations, one behind the other; with local steps, the mean over steps."""
+        operation_s = self.operation_s(ranks, ranks_per_host, traffic.message_bytes)
+        return traffic.messages * operation_s / traffic.every_steps
 
+    def exposed_s(
+        self, traffic: Traffic, ranks: int, ranks_per_host: int, window_s: float, is_slowed: bool = False
+    ) -> Range:
+        """Return by how much communication makes a step longer.
 
-def validate(series: SeriesResult, cost: CostModel, micro_batch_size: int) -> list[Validation]:
-    """Predict the points that differ from the reference in their ranks alone, from the reference and the model."""
-    found: list[Validation] = []
-    if not series.points or series.points[0].doubt:
-        return found
-    for p in series.points:
-        if p.ranks == 1 or p.oversubscribed or p.doubt or p.threads != series.points[0].threads:
-            continue
-        work, sequences = Work.of(series.points[0], micro_batch_size), math.ceil(p.batch_size / p.ranks)
-        most_s = communication_s(p.traffic, cost, p.ranks, 1)
-        least_s, alone_s = least_exposed_s(p.traffic, most_s, work.window_s(sequences)), work.step_s(sequences)
-        # Inside a host communication is work of the cores, and takes its time also where nobody waits for it.
-        added_s = most_s if p.hosts == 1 else least_s
-        waiting = Prediction.of(p.seconds["communication"], least_s, most_s)
-        step = Prediction.of(p.step_s.median, alone_s + added_s, alone_s + most_s)
-        found.append(Validation(series.mode, p.point, waiting, step))
-    return found
+        Parameters
+        ----------
+        traffic : Traffic
+            Of a step.
+        ranks, ranks_per_host : int
+        window_s : float
+            What the last backward pass takes.
+        is_slowed : bool
+            Whether that was measured beside communication: then what is waited for is all there is to add.
+        """
+        if overlap := self._overlap(ranks, ranks_per_host):
+            message_s = self.operation_s(ranks, ranks_per_host, traffic.message_bytes)
+            lost = 0.0 if is_slowed else self._lost(overlap, traffic, ranks, ranks_per_host)
+            hidden = simulate(overlap.ready(traffic.messages), window_s, message_s, overlap.progress, lost)
+            return (exposed_s := hidden.exposed_s + hidden.slowed_s), exposed_s
+        total_s = self.total_s(traffic, ranks, ranks_per_host)
+        if ranks <= ranks_per_host or not traffic.overlaps:
+            return total_s, total_s
+        # At best all is hidden but what the window does not hold, or the last message, which begins behind it.
+        return max(total_s / traffic.messages, total_s - window_s), total_s
+
+    def work_of(self, point: PointResult, micro_batch_size: int) -> Work:
+        """Return the work of a measured point, as it would be with no communication beside it."""
+        work, ranks, per_host = Work.of(point, micro_batch_size), point.ranks, ranks_per_host(point)
+        overlap = self._overlap(ranks, per_host)
+        if overlap is None:
+            return work
+        window_s = work.window_s(math.ceil(point.batch_size / ranks))
+        exposed_s, _ = self.exposed_s(point.traffic, ranks, per_host, window_s, is_slowed=True)
+        hidden_s = self.total_s(point.traffic, ranks, per_host) - exposed_s
+        return Work.of(point, micro_batch_size, hidden_s * self._lost(overlap, point.traffic, ranks, per_host))
+
+    def operation_s(self, ranks: int, ranks_per_host: int, n_bytes: int) -> float:
+        """Return the time of an operation on so many bytes."""
+        if ranks <= ranks_per_host:
+            return self.inside.seconds(ranks, n_bytes)
+        return self.between.seconds(ranks, n_bytes, ranks_per_host)
+
+    def _overlap(self, ranks: int, ranks_per_host: int) -> Overlap | None:
+        """Return what was measured on as many ranks, or else on most of those that are fewer."""
+        fewer = [overlap for overlap in self.overlaps if overlap.ranks <= ranks]
+        return fewer[-1] if fewer and ranks > ranks_per_host else None
+
+    def _lost(self, overlap: Overlap, traffic: Traffic, ranks: int, ranks_per_host: int) -> float:
+        """Return the seconds of computation lost for each of communication beside it."""
+        n_bytes = traffic.message_bytes
+        _, sent_bytes, _ = coefficients(self.between.algorithm, ranks, n_bytes)
+        return overlap.lost_s_per_byte * sent_bytes / self.operation_s(ranks, ranks_per_host, n_bytes)

@@ -1,9 +1,8 @@
 """The report: all that was measured, and what it means, as it becomes scaling.json."""
 
 import datetime
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dist_llm.measuring.flops import flops_per_token
 from dist_llm.measuring.machine import Machine
@@ -14,7 +13,9 @@ from dist_llm.parallel.strategy import Traffic
 from dist_llm.parallel.topology import Topology
 from dist_llm.scalability.analysis import SeriesResult, summarize
 from dist_llm.scalability.measurements import Measurements
-from dist_llm.scalability.performance_model import Sample, Validation, Work, calibrate, validate
+from dist_llm.scalability.model_check import HeldOutRanks, Validation, hold_out, is_close, validate, why_not
+from dist_llm.scalability.overlap import Overlap
+from dist_llm.scalability.performance_model import Model, Sample, Work, ranks_per_host
 from dist_llm.scalability.projection import Cluster, Projection, project
 from dist_llm.scalability.recommendation import recommendation
 from dist_llm.scalability.time_to_loss import ToLoss, time_to_loss
@@ -42,7 +43,11 @@ class Communication:
     calibration: list[Sample]
     cost_model: CostModel
     algorithm_is: str
+    overlaps: list[Overlap]
     validation: list[Validation]
+    held_out: HeldOutRanks | None
+    why_not: str  # why nothing is projected; "" if nothing stands against it
+    is_close: bool  # whether what is exposed is one figure
     base: Base | None  # None where nothing is projected
     projections: list[Projection]
 
@@ -101,22 +106,26 @@ def _communication(
     """Return the model, None without a calibration; it projects nothing without a point that nothing stands against."""
     if not measured.timings:
         return None
-    train, weak_sequences, of_all = (
-        measured.config.train,
-        measured.weak_sequences,
-        [p for s in series for p in s.points],
-    )
+    config, of_all = measured.config, [p for s in series for p in s.points]
     # Calibration may have gone well where all points have failed.
     traffic = max(of_all, key=lambda p: p.ranks).traffic if of_all else measured.traffic(Topology(1, 1, MEMORY))
-    micro_batch, (cost, samples, why) = micro_batch_size(measured.config), calibrate(measured.timings, traffic)
-    validation = [v for s in series for v in validate(s, cost, micro_batch)]
+    micro_batch, (model, samples, why) = micro_batch_size(config), Model.of(measured.timings)
+    validation = [v for s in series for v in validate(s, model, micro_batch)]
+    held_out = hold_out(measured.timings, series, micro_batch)
+    found = Communication(
+        traffic, samples, model.between, why, model.overlaps, validation, held_out,
+        why_not(samples, held_out, validation), is_close(validation), None, [],
+    )  # fmt: skip
     points = [p for p in of_all if not (p.oversubscribed or p.doubt)]
-    if not points:
-        return Communication(traffic, samples, cost, why, validation, None, [])
+    if not points or found.why_not:
+        return found
+    if not found.is_close:
+        model = replace(model, overlaps=[])
     # What fills the cores, and of that what has most ranks: a host as it would be in a cluster.
     point = max(points, key=lambda p: (p.cores, p.ranks))
-    work, per_host = Work.of(point, micro_batch), math.ceil(point.ranks / point.hosts)
-    base = Base(point.point, per_host, train.batch_size, weak_sequences, work)
-    cluster = Cluster(work, measured.traffic, cost, per_host)
-    projections = project(cluster, networks, train.batch_size, weak_sequences, 4 * measured.parameters)
-    return Communication(traffic, samples, cost, why, validation, base, projections)
+    work, per_host = model.work_of(point, micro_batch), ranks_per_host(point)
+    base = Base(point.point, per_host, config.train.batch_size, measured.weak_sequences, work)
+    clusters = [Cluster(work, model.over(network), measured.traffic, per_host, network) for network in networks]
+    n_bytes = 4 * measured.parameters
+    projections = [project(c, base.batch_size, base.weak_sequences, n_bytes) for c in clusters]
+    return replace(found, base=base, projections=projections)

@@ -20,15 +20,12 @@ from dist_llm.measuring.peak import prepare_peak
 from dist_llm.measuring.tables import count, duration
 from dist_llm.model.micro_batch import micro_batch_size
 from dist_llm.parallel.cores import usable_cores
-from dist_llm.parallel.cost import MEMORY
 from dist_llm.parallel.placement import Placement
 from dist_llm.parallel.registry import STRATEGIES
-from dist_llm.parallel.topology import Topology
 from dist_llm.scalability.job import run_job
 from dist_llm.scalability.learning_run import LearningRun, with_batch_size
 from dist_llm.scalability.measurements import LossTarget, Measurements, Method
 from dist_llm.scalability.operations import Timings
-from dist_llm.scalability.performance_model import calibration_sizes
 from dist_llm.scalability.points import MODES, Point, Series, choose_points, make_series
 from dist_llm.scalability.runs import Run, efficiencies, fastest
 from dist_llm.scalability.training_run import Training
@@ -81,9 +78,8 @@ class Study:
     def _calibrate(self) -> None:
         """Time the strategy's operation on 2, 4, ... ranks; without any, only the addition of arrays on one."""
         m = self.measured
-        counts = {p.ranks for series in m.series for p in series.points if 1 < p.ranks <= m.cores} or {1}
-        traffic = m.traffic(Topology(max(counts), 1, MEMORY))
-        task = {"config": asdict(m.config), "sizes_bytes": calibration_sizes(traffic)}
+        counts = {p.ranks for series in m.series for p in series.points if p.ranks > 1} or {1}
+        task = {"config": asdict(m.config), "parameters": m.parameters}
         for ranks in sorted(counts):
             print(f"timing the communication of {count(ranks, 'rank')}", flush=True)
             try:

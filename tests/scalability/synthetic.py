@@ -7,9 +7,10 @@ from typing import Any
 from dist_llm.config import Config
 from dist_llm.measuring.machine import Disturbance, Machine
 from dist_llm.measuring.peak import Peak
-from dist_llm.parallel.cost import CostModel, Network
+from dist_llm.parallel.cost import MEMORY, CostModel, Network
 from dist_llm.parallel.placement import Placement
 from dist_llm.parallel.strategy import Traffic
+from dist_llm.parallel.topology import Topology
 from dist_llm.scalability.learning_run import LearningRun
 from dist_llm.scalability.measurements import LossTarget, Measurements, Method
 from dist_llm.scalability.operations import Timings
@@ -114,7 +115,8 @@ def study(
     result.peaks += [Peak(100.0, 370.0, 4), Peak(95.0, 380.0, 4)]
     cost, sizes = CostModel("ring", 2e-6, 1e-10, 5e-11), [1 << 10, 1 << 16, 1 << 20]
     for ranks in (2, 4):
-        result.timings[ranks] = Timings(sizes, [[cost.seconds(ranks, n)] for n in sizes], 5e-11, "Open MPI v5")
+        traffic, batches_s = result.traffic(Topology(ranks, 1, MEMORY)), [[cost.seconds(ranks, n)] for n in sizes]
+        result.timings[ranks] = Timings(traffic, sizes, batches_s, 5e-11, "Open MPI v5")
     return result
 
 

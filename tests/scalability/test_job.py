@@ -20,7 +20,7 @@ with open({log!r}, "a") as log:
     print(*sys.argv[1:sys.argv.index({python!r})], os.environ["OMP_NUM_THREADS"], file=log)
 os.execv({python!r}, sys.argv[sys.argv.index({python!r}):])
 """
-TASK = {"config": asdict(Config()), "sizes_bytes": [1024]}
+TASK = {"config": asdict(Config()), "parameters": 256}
 
 
 @pytest.mark.parametrize(("text", "cores"), [("2(x3)", 6), ("2(x3),1", 7), ("16", 16), ("8,4(x2),1", 17), ("", None)])
@@ -41,7 +41,7 @@ def test_srun_inside_an_allocation_and_mpirun_elsewhere(tmp_path, monkeypatch):
     assert launcher.by_slurm
     assert launcher.command(4, 2)[-4:] == ["-n", "4", "-c", "2"]
     answer = run_job(launcher, Point(1, 2), TASK, Timings)
-    assert len(answer.batches_s) == 1
+    assert len(answer.batches_s) == len(answer.sizes_bytes)
     assert len(answer.batches_s[0]) == BATCHES
     assert min(answer.batches_s[0]) > 0
     assert answer.hosts == 1

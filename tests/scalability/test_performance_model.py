@@ -43,37 +43,39 @@ def test_known_constants_are_found_again(algorithm):
     assert max(abs(sample.error) for sample in fitted) < 1e-9
 
 
-def timings(algorithm: str, ranks: tuple[int, ...], mpi: str = "Open MPI 5") -> dict[int, Timings]:
+def timings(
+    algorithm: str, ranks: tuple[int, ...], traffic: Traffic = ALL_REDUCE, mpi: str = "Open MPI 5"
+) -> dict[int, Timings]:
     model = CostModel(algorithm, A, B, G)
-    return {p: Timings(list(SIZES), [[model.seconds(p, n)] for n in SIZES], G, mpi) for p in ranks}
+    return {p: Timings(traffic, list(SIZES), [[model.seconds(p, n)] for n in SIZES], G, mpi) for p in ranks}
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_of_several_the_algorithm_that_fits_is_chosen(algorithm):
-    model, _, why = calibrate(timings(algorithm, (2, 4, 8)), ALL_REDUCE)
+    model, _, why = calibrate(timings(algorithm, (2, 4, 8)))
     assert (model.algorithm, why) == (algorithm, "fits best")
     assert model.shares_link == (algorithm != "ring")
-    model, _, _ = calibrate(timings(algorithm, (2, 4, 8), "MPICH 4"), STARTED)
+    model, _, _ = calibrate(timings(algorithm, (2, 4, 8), STARTED, "MPICH 4"))
     assert model.algorithm == algorithm
 
 
 def test_two_ranks_cannot_tell_two_algorithms():
-    _, fitted, why = calibrate(timings("Rabenseifner", (2,)), ALL_REDUCE)
+    _, fitted, why = calibrate(timings("Rabenseifner", (2,)))
     assert why == "fits best; two ranks cannot tell ring from Rabenseifner"
     assert max(abs(sample.error) for sample in fitted) < 1e-9
 
 
 def test_what_is_known_is_not_guessed():
-    model, fitted, why = calibrate(timings("recursive doubling", (2, 4, 8)), STARTED)
+    model, fitted, why = calibrate(timings("recursive doubling", (2, 4, 8), STARTED))
     assert (model.algorithm, why) == ("ring", "which dist_llm has Open MPI use")
     assert max(abs(sample.error) for sample in fitted) > 0.05  # and its misfit is told
-    exchange, _, why = calibrate(timings("ring", (2, 4)), Traffic("all-to-all, all-gather", 1 << 20))
+    exchange, _, why = calibrate(timings("ring", (2, 4), Traffic("all-to-all, all-gather", 1 << 20)))
     assert (exchange.algorithm, exchange.shares_link) == ("ring", True)
     assert why == "of which the operation's cost has the form"
 
 
 def test_one_rank_has_nothing_to_calibrate():
-    model, fitted, why = calibrate({1: Timings([4], [[1e-6]], G, "")}, ALL_REDUCE)
+    model, fitted, why = calibrate({1: Timings(ALL_REDUCE, [4], [[1e-6]], G, "")})
     assert (model, fitted) == (CostModel("ring", 0.0, 0.0, G), [])
     assert why.startswith("assumed")
 

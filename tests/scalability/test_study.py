@@ -11,6 +11,7 @@ from dist_llm.errors import RunError
 from dist_llm.measuring.jobs import Launcher
 from dist_llm.measuring.peak import Peak
 from dist_llm.parallel.placement import Placement
+from dist_llm.parallel.strategy import Traffic
 from dist_llm.scalability import study as study_module
 from dist_llm.scalability.learning_run import LearningRun
 from dist_llm.scalability.measurements import LossTarget, Measurements, Method
@@ -38,7 +39,7 @@ def measure(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Measurements]:
         def run_job(launcher: Launcher, point: Point, task: dict[str, Any], kind: type) -> Any:
             now[0] += JOB_S
             if kind is Timings:
-                return Timings([1024], [[1e-6]], 1e-10, "MPI")
+                return Timings(Traffic("all-reduce", 1024), [1024], [[1e-6]], 1e-10, "MPI")
             if kind is LearningRun:
                 train = Config().replace(task["config"]).train
                 if train.batch_size == failing:
