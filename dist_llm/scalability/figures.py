@@ -1,4 +1,4 @@
-"""The report as a picture: speed-up against the ideal, efficiency, where the time goes, and what a network would do."""
+"""The report as a picture: speed-up, efficiency, where the time goes, what networks would do, and time to a loss."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -22,6 +22,7 @@ from dist_llm.measuring.tables import between, count
 from dist_llm.scalability.analysis import PHASES, PointResult
 from dist_llm.scalability.projection import EFFICIENT
 from dist_llm.scalability.report import Report
+from dist_llm.scalability.time_to_loss import PointToLoss
 
 COLORS = dict(zip(("strong", "weak"), SERIES, strict=False))
 MARKERS = "osD^"
@@ -42,7 +43,7 @@ class Line:
     name: str
     color: str
     style: str
-    points: list[PointResult]
+    points: Sequence[PointResult | PointToLoss]
 
 
 def _lines(report: Report, key: str) -> list[Line]:
@@ -205,4 +206,31 @@ def _projected(report: Report) -> Drawing | None:
     return Drawing(title, f"{title}: {words}", HEIGHT, plot)
 
 
-PANELS: tuple[Callable[[Report], Drawing | None], ...] = (_speed_up, _efficiency, _shares, _projected)
+def _time_to_loss(report: Report) -> Drawing | None:
+    if report.to_loss is None:
+        return None
+    lines = []
+    for i, batch in enumerate(report.to_loss.batches):
+        ranks = [p for p in batch.points if p.threads == batch.points[0].threads]
+        style = f"{MARKERS[i % len(MARKERS)]}-"
+        lines.append(Line(f"batch {batch.batch_size} takes", SERIES[i % len(SERIES)], style, ranks))
+    lines = [line for line in lines if len(line.points) > 1]
+    if not lines:
+        return None
+
+    def plot(axes: Any) -> list[Label]:
+        labels = _over_cores(axes, lines, "seconds", 1, 1)
+        axes.set_yscale("log")
+        axes.margins(y=0.2)  # where labels find room
+        least, most = axes.get_ylim()
+        powers = range(math.floor(math.log10(least)), math.ceil(math.log10(most)))
+        ticks = [digit * 10.0**power for power in powers for digit in (1, 1.5, 2, 3, 4, 5, 7)]
+        _ticks(axes.yaxis, [tick for tick in ticks if least <= tick <= most])
+        return labels
+
+    return Drawing(*_said(f"seconds to a loss of {report.to_loss.loss:g}", lines, "seconds", 1, 1), HEIGHT, plot)
+
+
+PANELS: tuple[Callable[[Report], Drawing | None], ...] = (
+    _speed_up, _efficiency, _shares, _projected, _time_to_loss,
+)  # fmt: skip

@@ -7,7 +7,7 @@ from dist_llm.parallel.cost import Network
 from dist_llm.scalability.points import make_series, parse_points
 from dist_llm.scalability.report import Report, make_report
 from dist_llm.seeding import generator
-from tests.scalability.synthetic import MACHINE, one_run, study
+from tests.scalability.synthetic import MACHINE, learning_run, one_run, report, runs, study
 
 NETWORKS = [Network(50, 1), Network(25, 10), Network(2, 100)]
 COUNTS = [1, 2, 4, 8, 16, 32, 64, 128]
@@ -47,6 +47,16 @@ def powers(efficiency: float, threads: int = 1) -> dict[str, float]:
     return {f"{n}x{threads}": 1 / n * efficiency**-i for i, n in enumerate(COUNTS)}
 
 
+def to_a_loss(interval: int) -> Report:
+    """Batches of 32 to 256 sequences on 1 to 32 ranks; the larger they are, the less a sequence teaches."""
+    measured, names = [], {n: f"{n}x1" for n in COUNTS[:6]}
+    for size in (32, 64, 128, 256):
+        step_s = {name: size / 128 / n + 0.004 * n**0.5 for n, name in names.items()}
+        measured += runs(step_s, (1, 1.02, 0.98, 1, 1.01, 0.99), batch_size=size)
+    learned = [learning_run(size, [6.0, 3.1, 2.9], int(interval * (64 / size) ** 0.7)) for size in (32, 64, 128, 256)]
+    return report(measured, points=",".join(names.values()), learned=learned)
+
+
 REPORTS: dict[str, Callable[[], Report]] = {
     "few points": lambda: make({"strong": FEW, "weak": {"1x1": 1.0, "2x1": 1.04, "4x1": 1.13}}),
     "ranks lose": lambda: make({"strong": FEW | {"2x1": 0.98, "4x1": 0.98}}),
@@ -65,6 +75,8 @@ REPORTS: dict[str, Callable[[], Report]] = {
     "too few rounds": lambda: make({"strong": FEW}, rounds=3),
     "disturbed": lambda: make({"strong": FEW}, disturbed=("4x1", "1x4")),
     "oversubscribed": lambda: make({"strong": FEW | {"8x1": 0.4}}, over=("8x1",)),
+    "time to a loss": lambda: to_a_loss(150),
+    "a long time to a loss": lambda: to_a_loss(10_000_000),
     "no projections": lambda: make({"strong": FEW}, networks=[]),
     "long names": lambda: make(
         {"strong": FEW},

@@ -5,7 +5,7 @@ import pytest
 
 from dist_llm.scalability.figures import draw_report
 from tests.scalability.odd_reports import REPORTS
-from tests.scalability.synthetic import report
+from tests.scalability.synthetic import learning_run, report, runs
 
 pytest.importorskip("matplotlib")
 
@@ -29,6 +29,23 @@ def test_the_picture_holds_the_numbers_too():
         said = re.search('aria-label="(.*?)"', panel.svg)[1]
         assert said.startswith(panel.title.split(",")[0])
     assert f"strong: 1.00 on 1 core, {two.speed_up.middle(2)} on 2 cores" in speed_ups
+
+
+def test_the_time_to_a_loss_is_a_line_for_each_batch_size_that_came_to_it():
+    measured = [
+        run
+        for size, step_s in ((4, 0.6), (8, 1.0), (16, 2.0))
+        for run in runs({"1x1": step_s, "2x1": step_s / 1.6, "1x2": step_s}, batch_size=size)
+    ]
+    learned = [learning_run(4, [6, 4, 2]), learning_run(8, [6, 5, 4, 2]), learning_run(16, [6, 5])]
+    made = report(measured, points="1x1,2x1,1x2", learned=learned)
+    panel = draw_report(made).panels[-1]
+    assert panel.title == "seconds to a loss of 3, with 95 % intervals"
+    for batch in made.to_loss.batches[:2]:
+        assert f"batch {batch.batch_size} takes {batch.points[1].seconds.middle(1)}" in words(panel.svg)
+    assert not [word for word in words(panel.svg) if word.startswith("batch 16")]
+    unreached = draw_report(report(measured, points="1x1,2x1,1x2", learned=learned[2:]))
+    assert not [panel for panel in unreached.panels if "seconds" in panel.title]
 
 
 def test_the_same_report_gives_the_same_picture():
