@@ -34,7 +34,7 @@ def make(
                         point,
                         step_s * float(rng.lognormal(0, noise)),
                         batch_size=series.batch_size(point),
-                        waiting=(0.2 * float(rng.random()), 0.2 * float(rng.random())),
+                        waiting=(0.05 * float(rng.random()), 0.2 * float(rng.random())),
                         warning="take turns" if name in over else "",
                         disturbance=0.5 if name in disturbed else 0.0,
                     )
