@@ -10,12 +10,12 @@ from dist_llm.errors import UserError
 from dist_llm.measuring.machine import OtherProcess
 from dist_llm.measuring.peak import Peak
 from dist_llm.measuring.tables import wrap
-from dist_llm.parallel.cost import MEMORY
+from dist_llm.parallel.cost import MEMORY, Network
 from dist_llm.parallel.topology import Topology
 from dist_llm.scalability.communication_sections import communication
 from dist_llm.scalability.comparison import compare, read_report
 from dist_llm.scalability.output import csv_table, write_report
-from dist_llm.scalability.report import Comparable
+from dist_llm.scalability.report import Comparable, make_report
 from dist_llm.scalability.sections import sections
 from dist_llm.scalability.verdict import warnings
 from tests.scalability.synthetic import MACHINE, STRONG, learning_run, report, runs, study
@@ -280,3 +280,42 @@ def test_nothing_is_projected_from_nothing():
 def test_csv_is_rectangular():
     rows = list(csv.reader(io.StringIO(csv_table(report()))))
     assert {len(row) for row in rows} == {len(rows[0])}
+
+
+def test_beside_every_projection_stands_how_far_the_model_was_off():
+    (projection,) = (s for s in communication(report().communication) if s.title.startswith("projection"))
+    words = " ".join(projection.words)
+    # 4 ranks foretold from 2: the timings are exact, the steps lack what ranks take from each other.
+    assert "held out: fitted to 2 ranks, the model is +0.0 % off an operation of 4 ranks, and " in words
+    assert "% off the step of strong 4x1" in words
+    assert "since no point with ranks on several hosts was measured" in words
+    assert projection.rows[0][-2:] == ("batch for 80 %", "or local steps for 80 %")
+
+
+def test_where_nothing_can_be_held_out_it_says_so():
+    two = study(runs({"1x1": 1.0, "2x1": 0.55}), points="1x1,2x1")
+    del two.timings[4]
+    made = make_report(two, MACHINE, "", [Network(25, 10)]).communication
+    assert made.held_out is None
+    assert "held out: nothing: that takes a number of ranks" in communication(made)[-1].text()
+
+
+def test_a_model_that_is_far_off_projects_nothing_and_says_why():
+    """The last point takes twice as long as its own work and the model's waiting."""
+    measured = runs({"1x1": 1.0, "2x1": 0.55}) + runs({"4x1": 0.6}, waiting=(0.0, 0.5))
+    made = report(measured, points="1x1,2x1,4x1").communication
+    assert (made.base, made.projections) == (None, [])
+    assert made.why_not.startswith("the model is -50 % off the step of strong 4x1")
+    last = communication(made)[-1]
+    assert (last.title, last.words) == ("no projection", [made.why_not])
+
+
+def test_steps_between_hosts_that_are_foretold_make_a_figure_of_a_range():
+    (projection,) = report().communication.projections
+    between = replace(report().communication, is_close=True)
+    validation = [replace(v, hosts=2) for v in between.validation]
+    words = communication(replace(between, validation=validation))[-1].text()
+    assert "exposed: simulated, bucket by bucket" in words
+    far = communication(replace(between, validation=validation, is_close=False))[-1].text()
+    assert "more than 10 %" in far
+    assert projection.rows[0].exposed_s[0] < projection.rows[0].exposed_s[1]
