@@ -57,7 +57,9 @@ def test_quick_from_end_to_end_at_one_and_two_ranks(scaling, tmp_path):
     assert strong["losses"]["step"] >= FIRST_STEPS + 2
     for series in report["series"]:
         for p in series["points"]:
-            assert len(p["tokens_per_s"]["rounds"]) == 2
+            # What counts depends on what else the machine does meanwhile; two runs of each point there are.
+            assert p["runs"] == 2
+            assert len(p["tokens_per_s"]["rounds"]) == (p["runs"] - p["disturbed_runs"] or p["runs"])
             assert sum(p["seconds"].values()) == pytest.approx(p["step_s"]["median"], rel=0.5)
             assert p["seconds"]["compute"] > 0
             assert (p["bytes_sent"] > 0) == (p["ranks"] == 2)
