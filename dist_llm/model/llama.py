@@ -25,11 +25,16 @@ OnGradReady = Callable[[int], None]
 
 def count_parameters(config: ModelConfig, vocab_size: int) -> int:
     """Return how many parameters a model has, without making it."""
+    embeddings = vocab_size * config.dim * (1 if config.tie_embeddings else 2)
+    return embeddings + count_hidden(config) + (2 * config.n_layers + 1) * config.dim
+
+
+def count_hidden(config: ModelConfig) -> int:
+    """Return how many of a model's parameters are in the matrices of its blocks."""
     kv_dim = config.dim // config.n_heads * (config.n_kv_heads or config.n_heads)
     attention = 2 * config.dim * config.dim + 2 * config.dim * kv_dim
     feed_forward = 3 * config.dim * config.ffn_dim
-    embeddings = vocab_size * config.dim * (1 if config.tie_embeddings else 2)
-    return embeddings + config.n_layers * (attention + feed_forward + 2 * config.dim) + config.dim
+    return config.n_layers * (attention + feed_forward)
 
 
 def count_tensors(config: ModelConfig) -> int:

@@ -8,8 +8,9 @@ a message to arrive, b seconds for each byte of it and g seconds for the additio
     recursive doubling   log2(p) a      + log2(p) n b       + log2(p) n g
 
 A reduce-scatter followed by an all-gather is what the first two are made of; an all-to-all followed by one costs the
-same as the ring. In a ring the ranks of a host stand side by side, and one of them sends to the next host at a time; in
-the other two, and in an all-to-all, all ranks of a host send to other hosts at once, and share its link.
+same as the ring, and the all-gather alone half of it, without the additions. In a ring the ranks of a host stand side
+by side, and one of them sends to the next host at a time; in the other two, and in an all-to-all, all ranks of a host
+send to other hosts at once, and share its link.
 """
 
 import math
@@ -33,6 +34,10 @@ class CostModel:
         latency, per_byte, add = coefficients(self.algorithm, ranks, n_bytes)
         flows = min(ranks_per_host, ranks) if self.shares_link else 1
         return latency * self.latency_s + per_byte * flows * self.s_per_byte + add * self.add_s_per_byte
+
+    def gather_seconds(self, ranks: int, n_bytes: float) -> float:
+        """Return how long an all-gather in a ring takes, of so many bytes in the end."""
+        return CostModel("ring", self.latency_s, self.s_per_byte, 0.0).seconds(ranks, n_bytes) / 2
 
 
 @dataclass(frozen=True)

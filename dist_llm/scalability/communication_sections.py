@@ -34,6 +34,8 @@ def _calibration(model: Communication) -> Section:
     speed = f"{1e-9 / cost.s_per_byte:.3g} GB/s" if cost.s_per_byte else "no limit found"
     often = f"every {traffic.every_steps} steps" if traffic.every_steps > 1 else "in a step"
     sent = f"{traffic.messages} of {traffic.message_bytes:,} bytes {often}"
+    if model.gathered_bytes:
+        sent += f"; then an all-gather of {model.gathered_bytes:,} bytes of updates, whose ranks share them out"
     words = [
         f"model: {cost.algorithm} ({model.algorithm_is}), latency {1e6 * cost.latency_s:.2f} us, {speed}, "
         f"additions {1e-9 / cost.add_s_per_byte:.3g} GB/s; Thakur, Rabenseifner and Gropp 2005",
@@ -64,8 +66,8 @@ def _validation(model: Communication) -> Section:
             rows.append((f"{v.mode} {v.point}", fitted_to, *cells))
     words = [
         "waiting: for messages, once all ranks have come; two figures: from all hidden that can be to nothing hidden, "
-        "and the error is that of the nearer; step: the rank's own measured work and the model's waiting; what ranks "
-        "wait for each other (imbalance) is not in it",
+        "and the error is that of the nearer; step: the model's waiting, and all else as it was measured: the rank's "
+        "work, and what it waits for other ranks (imbalance)",
     ]
     return Section("the model against the measured points", rows, (0, 1), words)
 

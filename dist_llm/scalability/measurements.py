@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from dist_llm.config import Config
 from dist_llm.measuring.confidence import FEWEST
 from dist_llm.measuring.peak import Peak
-from dist_llm.model.llama import count_parameters
+from dist_llm.model.llama import count_hidden, count_parameters
+from dist_llm.optim.registry import OPTIMIZERS
 from dist_llm.parallel.registry import STRATEGIES
 from dist_llm.parallel.strategy import Traffic
 from dist_llm.parallel.topology import Topology
@@ -64,6 +65,13 @@ class Measurements:
     def parameters(self) -> int:
         """How many the model has."""
         return count_parameters(self.config.model, self.config.vocab_size)
+
+    @property
+    def gathered_bytes(self) -> int:
+        """What all ranks hand each other in a step, of the updates that they share out: Muon's, of all matrices."""
+        shared = OPTIMIZERS[self.config.optim.optimizer]["hidden"].whole_tensors
+        replicated = STRATEGIES[self.config.parallel.strategy].load().replicated
+        return 4 * count_hidden(self.config.model) if shared and replicated else 0
 
     def traffic(self, topology: Topology) -> Traffic:
         """Return what a step sends."""

@@ -1,7 +1,7 @@
 """What the performance model is worth: held against what was measured, above all what it was not fitted to.
 
-It foretells one thing: what a rank waits for messages, and so the step, as the rank's own measured work and that. What
-ranks wait for each other (imbalance), and what they take from each other (memory, power, cores), is not in it.
+It foretells one thing: what a rank waits for messages. The step is that, and all else that was measured of it: the
+rank's own work, with what ranks take from each other (memory, power, cores), and what it waits for others (imbalance).
 """
 
 import math
@@ -71,7 +71,7 @@ def validate(series: SeriesResult, model: Model, micro_batch_size: int) -> list[
 
 
 def hold_out(
-    timings: Mapping[int, Timings], series: Sequence[SeriesResult], micro_batch_size: int
+    timings: Mapping[int, Timings], gathered_bytes: int, series: Sequence[SeriesResult], micro_batch_size: int
 ) -> HeldOutRanks | None:
     """Fit to at most half of the largest number of ranks, and predict that; None where there is nothing to fit to."""
     timings = {ranks: t for ranks, t in timings.items() if not t.oversubscribed}
@@ -83,7 +83,7 @@ def hold_out(
     fewer = {r: t for r, t in timings.items() if 1 < r <= ranks / 2 and (t.hosts > 1) == (largest.hosts > 1)}
     if not fewer:
         return None
-    model, *_ = Model.of(fewer)
+    model, *_ = Model.of(fewer, gathered_bytes)
     samples = samples_of({ranks: largest})
     measured = min(samples, key=lambda sample: abs(sample.n_bytes - largest.traffic.message_bytes))
     predicted_s = model.operation_s(ranks, math.ceil(ranks / largest.hosts), measured.n_bytes)

@@ -94,7 +94,7 @@ class Work:
     """What a rank does between communications."""
 
     sequence_s: float  # forward and backward pass of a sequence
-    fixed_s: float  # what a step takes beyond that, whatever the batch
+    fixed_s: float  # what a step takes beyond that, whatever the batch; also what ranks wait for each other
     backward_share: float  # of the backward pass, in sequence_s
     micro_batch_size: int
 
@@ -102,7 +102,7 @@ class Work:
     def of(cls, point: PointResult, micro_batch_size: int, slowed_s: float = 0.0) -> "Work":
         """Return the work of a measured point, less what a step's computation lost to communication beside it."""
         seconds, sequences = point.seconds, point.batch_size / point.ranks
-        fixed_s = seconds["data"] + seconds["optimizer"] + seconds["other"]
+        fixed_s = seconds["data"] + seconds["optimizer"] + seconds["other"] + seconds["imbalance"]
         compute_s = seconds["compute"] - slowed_s
         return cls(compute_s / sequences, fixed_s, (point.backward_s - slowed_s) / compute_s, micro_batch_size)
 
@@ -127,9 +127,10 @@ class Model:
     inside: CostModel  # of a host
     between: CostModel  # hosts
     overlaps: list[Overlap]  # between hosts, by the ranks that they were measured on; none: a range is all there is
+    gathered_bytes: int = 0  # of updates that ranks share out, and hand each other behind the reductions
 
     @classmethod
-    def of(cls, timings: Mapping[int, Timings]) -> tuple["Model", list[Sample], str]:
+    def of(cls, timings: Mapping[int, Timings], gathered_bytes: int) -> tuple["Model", list[Sample], str]:
         """Calibrate inside a host and between hosts, each by itself, or the one like the other if that is all.
 
         Returns
@@ -145,16 +146,17 @@ class Model:
         (inside, *_), (between, _, why) = found[0], found[-1]
         measured = [(ranks, t.beside) for ranks, t in sorted(usable.items()) if t.beside]
         overlaps = [Overlap.of(ranks, beside) for ranks, beside in measured]
-        return cls(inside, between, overlaps), [s for _, samples, _ in found for s in samples], why
+        samples = [s for _, of_group, _ in found for s in of_group]
+        return cls(inside, between, overlaps, gathered_bytes), samples, why
 
     def over(self, network: Network) -> "Model":
         """Return the same between hosts that are joined so."""
         return replace(self, between=network.cost_model(self.between))
 
     def total_s(self, traffic: Traffic, ranks: int, ranks_per_host: int) -> float:
-        """Return the time of a step's operations, one behind the other; with local steps, the mean over steps."""
+        """Return the time of a step's communication, one behind the other; with local steps, the mean over steps."""
         operation_s = self.operation_s(ranks, ranks_per_host, traffic.message_bytes)
-        return traffic.messages * operation_s / traffic.every_steps
+        return traffic.messages * operation_s / traffic.every_steps + self._gather_s(ranks, ranks_per_host)
 
     def exposed_s(
         self, traffic: Traffic, ranks: int, ranks_per_host: int, window_s: float, is_slowed: bool = False
@@ -171,16 +173,19 @@ class Model:
         is_slowed : bool
             Whether that was measured beside communication: then what is waited for is all there is to add.
         """
+        gather_s = self._gather_s(ranks, ranks_per_host)
         if overlap := self._overlap(ranks, ranks_per_host):
             message_s = self.operation_s(ranks, ranks_per_host, traffic.message_bytes)
             lost = 0.0 if is_slowed else self._lost(overlap, traffic, ranks, ranks_per_host)
             hidden = simulate(overlap.ready(traffic.messages), window_s, message_s, overlap.progress, lost)
-            return (exposed_s := hidden.exposed_s + hidden.slowed_s), exposed_s
+            exposed_s = hidden.exposed_s + hidden.slowed_s + gather_s
+            return exposed_s, exposed_s
         total_s = self.total_s(traffic, ranks, ranks_per_host)
         if ranks <= ranks_per_host or not traffic.overlaps:
             return total_s, total_s
         # At best all is hidden but what the window does not hold, or the last message, which begins behind it.
-        return max(total_s / traffic.messages, total_s - window_s), total_s
+        least_s = max((total_s - gather_s) / traffic.messages, total_s - gather_s - window_s)
+        return least_s + gather_s, total_s
 
     def work_of(self, point: PointResult, micro_batch_size: int) -> Work:
         """Return the work of a measured point, as it would be with no communication beside it."""
@@ -198,6 +203,10 @@ class Model:
         if ranks <= ranks_per_host:
             return self.inside.seconds(ranks, n_bytes)
         return self.between.seconds(ranks, n_bytes, ranks_per_host)
+
+    def _gather_s(self, ranks: int, ranks_per_host: int) -> float:
+        cost = self.inside if ranks <= ranks_per_host else self.between
+        return cost.gather_seconds(ranks, self.gathered_bytes) if self.gathered_bytes else 0.0
 
     def _overlap(self, ranks: int, ranks_per_host: int) -> Overlap | None:
         """Return what was measured on as many ranks, or else on most of those that are fewer."""

@@ -40,6 +40,7 @@ class Communication:
     """The performance model of communication: calibrated, held against the measured points, and projected."""
 
     traffic: Traffic
+    gathered_bytes: int  # of updates that ranks share out, in a step
     calibration: list[Sample]
     cost_model: CostModel
     algorithm_is: str
@@ -109,11 +110,12 @@ def _communication(
     config, of_all = measured.config, [p for s in series for p in s.points]
     # Calibration may have gone well where all points have failed.
     traffic = max(of_all, key=lambda p: p.ranks).traffic if of_all else measured.traffic(Topology(1, 1, MEMORY))
-    micro_batch, (model, samples, why) = micro_batch_size(config), Model.of(measured.timings)
+    gathered_bytes, micro_batch = measured.gathered_bytes, micro_batch_size(config)
+    model, samples, why = Model.of(measured.timings, gathered_bytes)
     validation = [v for s in series for v in validate(s, model, micro_batch)]
-    held_out = hold_out(measured.timings, series, micro_batch)
+    held_out = hold_out(measured.timings, gathered_bytes, series, micro_batch)
     found = Communication(
-        traffic, samples, model.between, why, model.overlaps, validation, held_out,
+        traffic, gathered_bytes, samples, model.between, why, model.overlaps, validation, held_out,
         why_not(samples, held_out, validation), is_close(validation), None, [],
     )  # fmt: skip
     points = [p for p in of_all if not (p.oversubscribed or p.doubt)]

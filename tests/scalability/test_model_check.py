@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from dist_llm.model.llama import Llama
 from dist_llm.parallel.cost import CostModel
 from dist_llm.parallel.strategy import Traffic
 from dist_llm.scalability.analysis import SeriesResult
@@ -12,7 +13,7 @@ from dist_llm.scalability.operations import Timings
 from dist_llm.scalability.overlap import Beside, Overlap, simulate
 from dist_llm.scalability.performance_model import Model, samples_of
 from dist_llm.seeding import generator
-from tests.scalability.synthetic import report, runs
+from tests.scalability.synthetic import report, runs, study
 
 ETHERNET = CostModel("ring", 50e-6, 8e-9, 1e-10)
 TRAFFIC = Traffic("nonblocking all-reduce", 512_000, 18, overlaps=True)
@@ -71,7 +72,7 @@ def steps(network: CostModel = ETHERNET, hosts: int = 0) -> SeriesResult:
 
 
 def test_a_known_network_and_its_overlap_are_found_again():
-    model, samples, why = Model.of(timings())
+    model, samples, why = Model.of(timings(), 0)
     assert why == "which dist_llm has Open MPI use"
     assert model.between.latency_s == pytest.approx(ETHERNET.latency_s, rel=0.1)
     assert model.between.s_per_byte == pytest.approx(ETHERNET.s_per_byte, rel=0.03)
@@ -83,7 +84,7 @@ def test_a_known_network_and_its_overlap_are_found_again():
 
 
 def test_the_steps_of_a_known_network_are_foretold():
-    model, samples, _ = Model.of(timings())
+    model, samples, _ = Model.of(timings(), 0)
     found = validate(steps(), model, MICRO_BATCH)
     assert [(v.point, v.ranks, v.hosts) for v in found] == [("2x1", 2, 2), ("4x1", 4, 4)]
     for v in found:
@@ -96,31 +97,31 @@ def test_the_steps_of_a_known_network_are_foretold():
 
 
 def test_what_is_held_out_is_foretold_from_half_as_many_ranks():
-    held_out = hold_out(timings((2, 4)), [steps()], MICRO_BATCH)
+    held_out = hold_out(timings((2, 4)), 0, [steps()], MICRO_BATCH)
     assert (held_out.ranks, held_out.fitted_to) == (4, [2])
     assert held_out.operation.measured_s == pytest.approx(ETHERNET.seconds(4, 512_000), rel=0.05)
     assert 0 < abs(held_out.operation.error) < 0.05
     (step,) = held_out.steps
     assert step.point == "4x1"
     assert abs(step.step.error) < 0.03
-    assert hold_out(timings((2, 4, 8)), [], MICRO_BATCH).fitted_to == [2, 4]
+    assert hold_out(timings((2, 4, 8)), 0, [], MICRO_BATCH).fitted_to == [2, 4]
 
 
 def test_nothing_is_held_out_where_there_is_nothing_to_fit_to():
-    assert hold_out(timings((2,)), [steps()], MICRO_BATCH) is None
-    assert hold_out(timings((2, 3)), [steps()], MICRO_BATCH) is None
+    assert hold_out(timings((2,)), 0, [steps()], MICRO_BATCH) is None
+    assert hold_out(timings((2, 3)), 0, [steps()], MICRO_BATCH) is None
     two, four = timings((2, 4)).values()
-    assert hold_out({2: replace(two, hosts=1), 4: four}, [], MICRO_BATCH) is None  # two in a host: another model
-    assert hold_out({2: two, 4: replace(four, oversubscribed=True)}, [], MICRO_BATCH) is None
-    assert hold_out({2: replace(two, oversubscribed=True)}, [], MICRO_BATCH) is None
+    assert hold_out({2: replace(two, hosts=1), 4: four}, 0, [], MICRO_BATCH) is None  # two in a host: another model
+    assert hold_out({2: two, 4: replace(four, oversubscribed=True)}, 0, [], MICRO_BATCH) is None
+    assert hold_out({2: replace(two, oversubscribed=True)}, 0, [], MICRO_BATCH) is None
 
 
 def test_a_network_that_is_no_ring_is_refused():
     """Of more than two ranks they get into each other's way."""
     jammed = replace(ETHERNET, s_per_byte=3 * ETHERNET.s_per_byte)
     measured = timings((2,)) | timings((4,), jammed)
-    _, samples, _ = Model.of(measured)
-    held_out = hold_out(measured, [], MICRO_BATCH)
+    _, samples, _ = Model.of(measured, 0)
+    held_out = hold_out(measured, 0, [], MICRO_BATCH)
     assert held_out.operation.error == pytest.approx(-0.66, abs=0.05)
     where = "the operation of 4 ranks, when fitted to 2 ranks"
     off = f"{100 * held_out.operation.error:+.0f} %"
@@ -130,7 +131,7 @@ def test_a_network_that_is_no_ring_is_refused():
 def test_timings_that_no_constants_fit_are_refused():
     measured = timings((2,))
     disturbed = [[1e-2 if n < 1 << 16 else s for s in of] for n, of in zip(SIZES, measured[2].batches_s, strict=True)]
-    _, samples, _ = Model.of({2: replace(measured[2], batches_s=disturbed)})
+    _, samples, _ = Model.of({2: replace(measured[2], batches_s=disturbed)}, 0)
     assert why_not(samples, None, []).endswith(
         " % off the operations that it was fitted to, on average, and 25 % is allowed"
     )
@@ -153,7 +154,7 @@ def test_steps_that_are_not_foretold():
 
 def test_inside_a_host_communication_is_all_exposed():
     inside = {p: replace(t, hosts=1, beside=None) for p, t in timings((2, 4)).items()}
-    model, _, _ = Model.of(inside)
+    model, _, _ = Model.of(inside, 0)
     assert model.inside == model.between
     for v in validate(steps(hosts=1), model, MICRO_BATCH):
         total_s = model.total_s(TRAFFIC, v.ranks, v.ranks)
@@ -164,7 +165,7 @@ def test_inside_a_host_communication_is_all_exposed():
 def test_inside_a_host_and_between_hosts_constants_are_not_mixed():
     memory = CostModel("ring", 1e-6, 1e-10, 1e-10)
     inside = {p: replace(t, hosts=1, beside=None) for p, t in timings((2, 4), memory).items()}
-    model, samples, _ = Model.of(inside | timings((8,)))
+    model, samples, _ = Model.of(inside | timings((8,)), 0)
     assert model.inside.s_per_byte == pytest.approx(1e-10, rel=0.1)
     assert model.between.s_per_byte == pytest.approx(8e-9, rel=0.1)
     assert max(abs(sample.error) for sample in samples) < 0.1
@@ -174,12 +175,37 @@ def test_inside_a_host_and_between_hosts_constants_are_not_mixed():
 def test_ranks_that_took_turns_on_cores_say_nothing():
     two, four = timings((2, 4)).values()
     slow = replace(four, batches_s=[[10.0]] * len(SIZES), oversubscribed=True)
-    model, _, _ = Model.of({2: two, 4: slow})
-    assert model == Model.of({2: two})[0]
+    model, _, _ = Model.of({2: two, 4: slow}, 0)
+    assert model == Model.of({2: two}, 0)[0]
     assert [s.ranks for s in samples_of({2: two, 4: slow})] == [2] * len(SIZES)
-    _, samples, why = Model.of({4: slow})
+    _, samples, why = Model.of({4: slow}, 0)
     assert (samples, why) == ([], "assumed: nothing was measured on several ranks")
 
 
 def test_ranks_as_words():
     assert [joined([2]), joined([2, 4]), joined([2, 4, 8])] == ["2", "2 and 4", "2, 4 and 8"]
+
+
+def test_updates_that_ranks_share_out_are_sent_too():
+    """Behind the reductions, with nothing to hide them: half a ring of so many bytes, without additions."""
+    without, *_ = Model.of(timings(), 0)
+    muon, *_ = Model.of(timings(), 8_000_000)
+    ring = without.between
+    more_s = 3 * ring.latency_s + 0.75 * 8_000_000 * ring.s_per_byte
+    assert muon.total_s(TRAFFIC, 4, 1) - without.total_s(TRAFFIC, 4, 1) == pytest.approx(more_s)
+    for overlaps in (without.overlaps, []):
+        one, other = (replace(m, overlaps=overlaps).exposed_s(TRAFFIC, 4, 1, WINDOW_S) for m in (without, muon))
+        assert [b - a for a, b in zip(one, other, strict=True)] == pytest.approx([more_s, more_s])
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "strategy", "shared"),
+    [("muon", "overlapped", True), ("muon", "blocking", True), ("muon", "sharded", False), ("muon", "local", False),
+     ("adamw", "overlapped", False)],
+)  # fmt: skip
+def test_which_updates_ranks_share_out(optimizer, strategy, shared):
+    made = study([])
+    made.config = made.config.replace({"optim": {"optimizer": optimizer}, "parallel": {"strategy": strategy}})
+    params = Llama(made.config.model, 512).params
+    matrices = sum(param.size for param in params if param.role == "hidden")
+    assert made.gathered_bytes == (4 * matrices if shared else 0)

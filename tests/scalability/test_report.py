@@ -301,8 +301,8 @@ def test_where_nothing_can_be_held_out_it_says_so():
 
 
 def test_a_model_that_is_far_off_projects_nothing_and_says_why():
-    """The last point takes twice as long as its own work and the model's waiting."""
-    measured = runs({"1x1": 1.0, "2x1": 0.55}) + runs({"4x1": 0.6}, waiting=(0.0, 0.5))
+    """The last point waits for messages half of the time, and much longer than they take."""
+    measured = runs({"1x1": 1.0, "2x1": 0.55}) + runs({"4x1": 0.6}, waiting=(0.5, 0.0))
     made = report(measured, points="1x1,2x1,4x1").communication
     assert (made.base, made.projections) == (None, [])
     assert made.why_not.startswith("the model is -50 % off the step of strong 4x1")
