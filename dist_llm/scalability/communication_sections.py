@@ -35,7 +35,7 @@ def _calibration(model: Communication) -> Section:
     often = f"every {traffic.every_steps} steps" if traffic.every_steps > 1 else "in a step"
     sent = f"{traffic.messages} of {traffic.message_bytes:,} bytes {often}"
     if model.gathered_bytes:
-        sent += f"; then an all-gather of {model.gathered_bytes:,} bytes of updates, whose ranks share them out"
+        sent += f"; then an all-gather of {model.gathered_bytes:,}: the updates that ranks compute for each other"
     words = [
         f"model: {cost.algorithm} ({model.algorithm_is}), latency {1e6 * cost.latency_s:.2f} us, {speed}, "
         f"additions {1e-9 / cost.add_s_per_byte:.3g} GB/s; Thakur, Rabenseifner and Gropp 2005",
@@ -102,8 +102,8 @@ def _projection(projection: Projection, model: Communication, base: Base) -> Sec
     if model.traffic.overlaps:
         words.append(_exposed(model))
     words.append(
-        f"batch for {kept}: the isoefficiency (Grama, Gupta and Kumar 1993), sequences of a step over all ranks that "
-        f"keep {kept} of the speed of one rank, times the ranks"
+        f"batch for {kept}: the least, of all ranks together, with which each is {kept} as fast as one rank alone; the "
+        "isoefficiency (Grama, Gupta and Kumar 1993)"
     )
     if in_one:
         words.append("in one message: with --parallel.bucket_bytes as large as the model, and nothing hidden")
@@ -115,7 +115,7 @@ def _projection(projection: Projection, model: Communication, base: Base) -> Sec
 
 def _held_out(held_out: HeldOutRanks | None) -> str:
     if held_out is None:
-        return "nothing: that takes a number of ranks, and another of at most half as many, that is above one"
+        return "nothing, since that takes points with several ranks and with at least twice as many"
     steps = "".join(f", and {100 * v.step.error:+.1f} % off the step of {v.mode} {v.point}" for v in held_out.steps)
     return (
         f"fitted to {joined(held_out.fitted_to)} ranks, the model is {100 * held_out.operation.error:+.1f} % off an "

@@ -297,7 +297,7 @@ def test_where_nothing_can_be_held_out_it_says_so():
     del two.timings[4]
     made = make_report(two, MACHINE, "", [Network(25, 10)]).communication
     assert made.held_out is None
-    assert "held out: nothing: that takes a number of ranks" in communication(made)[-1].text()
+    assert "held out: nothing, since that takes" in communication(made)[-1].text()
 
 
 def test_a_model_that_is_far_off_projects_nothing_and_says_why():
