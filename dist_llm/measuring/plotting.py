@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dist_llm.measuring.label_placement import Box, Wish, place
+from dist_llm.measuring.label_placement import Box, Wish, leader, place
 from dist_llm.measuring.spread import Spread
 
 WIDTH, FONT, DPI = 5.4, 10.0, 120  # inches; points; pixels per inch of the PNG
@@ -177,12 +177,15 @@ def _put(labels: Sequence[Label], axes: Any) -> None:
         if box is None:
             text.remove()
             continue
+        inverted = axes.transAxes.inverted()
+        for line in leader(wish, box):
+            axes.plot(*inverted.transform(line).T, color=text.get_color(), linewidth=0.6, transform=axes.transAxes)
         left, bottom, right, top = box
         # A font that is narrower than the one measured leaves no gap between the point and its words.
         beside = ("left", left) if left >= wish.x else ("right", right) if right <= wish.x else None
         side, x = beside or ("center", (left + right) / 2)
         text.set_ha(side)
-        text.set_position(axes.transAxes.inverted().transform((x, (bottom + top) / 2)))
+        text.set_position(inverted.transform((x, (bottom + top) / 2)))
 
 
 def _obstacles(axes: Any) -> tuple[npt.NDArray[np.float64], list[Box]]:

@@ -27,6 +27,7 @@ from dist_llm.scalability.time_to_loss import PointToLoss
 COLORS = dict(zip(("strong", "weak"), SERIES, strict=False))
 MARKERS = "osD^"
 HEIGHT = 3.9  # inches, of a panel of lines
+ROOM = 0.28  # of the x axis, at most, for the names at the ends of lines
 CROWDED = 0.09  # of an axis: ticks that are nearer to each other are left out
 LETTER = 0.64 * FONT  # points: the width of a digit, which most letters do not exceed
 
@@ -70,18 +71,20 @@ def _over_cores(axes: Any, lines: Sequence[Line], key: str, factor: float, digit
         look = {"fmt": line.style, "color": line.color, "capsize": 3, "markersize": 5}
         axes.errorbar(cores, medians, error_bars(spreads, factor), **look).lines[0].set_gid(f"line-{number}")
         *others, last = (s.middle(digits, factor) for s in spreads)
-        names.append(Label(f"{line.name} {last}", cores[-1], medians[-1], line.color, needed=True))
+        names.append(Label(f"{line.name}: {last}", cores[-1], medians[-1], line.color, needed=True))
         values += [Label(*label, line.color) for label in zip(others, cores, medians, strict=False)][1:]
-    _counts(axes, sorted({p.cores for line in lines for p in line.points}), room=0.28)
+    _counts(axes, sorted({p.cores for line in lines for p in line.points}), names)
     axes.set_xlabel("cores in use (ranks x threads)")
     return names + values[::-1]
 
 
-def _counts(axes: Any, counts: Sequence[int], room: float) -> None:
-    """Make the x axis one of counts that double, with some room for names at its end, relative to what is shown."""
-    ratio = counts[-1] / counts[0]
+def _counts(axes: Any, counts: Sequence[int], names: Sequence[Label]) -> None:
+    """Make the x axis one of counts that double, with room at its end for most names."""
+    longest = max(len(line) for name in names for line in name.text.split("\n"))
+    share = min(ROOM, LETTER * (longest + 1) / (72 * WIDTH))
+    octaves = math.log2(counts[-1] / counts[0])
     axes.set_xscale("log", base=2)
-    axes.set_xlim(counts[0] * ratio**-0.08, counts[-1] * ratio**room)
+    axes.set_xlim(counts[0] * 2 ** (-0.08 * octaves), counts[-1] * 2 ** (octaves * share / (1 - share)))
     _ticks(axes.xaxis, counts)
     axes.grid()
 
@@ -106,6 +109,7 @@ def _speed_up(report: Report) -> Drawing | None:
         ideal = [n / cores[0] for n in cores]
         axes.plot(cores, ideal, ":", color=INK, gid="ideal")
         labels = _over_cores(axes, lines, "speed_up", 1, 2)
+        axes.margins(y=0.1)  # where labels find room
         axes.set_yscale("log", base=2)
         least, most = (math.log2(end) for end in axes.get_ylim())
         _ticks(axes.yaxis, [2.0**power for power in range(math.ceil(least), math.floor(most) + 1)])
@@ -149,7 +153,7 @@ def _shares(report: Report) -> Drawing | None:
 
     names = [name for name, _ in rows]
     bars_width = 72 * WIDTH - LETTER * (3 + max(map(len, names)))  # points
-    fits = 100 * 5 * LETTER / bars_width  # percent: a shorter bar has no room for its number
+    fits = 100 * 4.5 * LETTER / bars_width  # percent: a shorter bar has no room for its number
 
     def plot(axes: Any) -> list[Label]:
         left = [0.0] * len(rows)
@@ -186,14 +190,14 @@ def _projected(report: Report) -> Drawing | None:
         axes.plot(ranks, [100 * EFFICIENT] * len(ranks), ":", color=INK, gid="ideal")
         labels = []
         for i, projection in enumerate(projections):
-            color, marker = SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)]
+            color, style = _nth_look(i)
             least, most = ([100 * row.weak_efficiency[end] for row in projection.rows] for end in (0, 1))
-            axes.plot(ranks, most, f"{marker}-", color=color, markersize=4, gid=f"line-{i}")
+            axes.plot(ranks, most, style, color=color, markersize=4, gid=f"line-{i}")
             if least != most:
                 axes.fill_between(ranks, least, most, color=color, alpha=0.2, linewidth=0)
             name = f"{projection.network}\n{between([least[-1], most[-1]], 0)}"
             labels.append(Label(name, ranks[-1], most[-1], color, needed=True))
-        _counts(axes, ranks, room=0.4)
+        _counts(axes, ranks, labels)
         axes.set_ylim(0, 105)
         axes.set_xlabel("ranks")
         return labels
@@ -206,14 +210,19 @@ def _projected(report: Report) -> Drawing | None:
     return Drawing(title, f"{title}: {words}", HEIGHT, plot)
 
 
+def _nth_look(i: int) -> tuple[str, str]:
+    """Return the color and the style of the i-th of any number of lines."""
+    again, which = divmod(i, len(SERIES))
+    return SERIES[which], MARKERS[which] + ("-", "--", "-.")[again % 3]
+
+
 def _time_to_loss(report: Report) -> Drawing | None:
     if report.to_loss is None:
         return None
     lines = []
     for i, batch in enumerate(report.to_loss.batches):
         ranks = [p for p in batch.points if p.threads == batch.points[0].threads]
-        style = f"{MARKERS[i % len(MARKERS)]}-"
-        lines.append(Line(f"batch {batch.batch_size} takes", SERIES[i % len(SERIES)], style, ranks))
+        lines.append(Line(f"batch {batch.batch_size}", *_nth_look(i), ranks))
     lines = [line for line in lines if len(line.points) > 1]
     if not lines:
         return None

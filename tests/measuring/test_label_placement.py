@@ -3,7 +3,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from dist_llm.measuring.label_placement import Box, Wish, crossed, overlap, place
+from dist_llm.measuring.label_placement import Box, Wish, crossed, leader, overlap, place
 from dist_llm.seeding import generator
 
 INSIDE = (0.0, 0.0, 400.0, 300.0)
@@ -57,9 +57,21 @@ def test_no_line_is_between_a_point_and_its_label():
 def test_what_is_not_needed_is_left_out_and_what_is_needed_goes_further_away():
     wall = [(80.0, 80.0, 120.0, 120.0)]
     assert place([Wish(100, 100, 40, 10)], NO_LINES, wall, INSIDE) == [None]
-    (box,) = place([Wish(100, 100, 40, 10, needed=True)], NO_LINES, wall, INSIDE)
-    assert box is not None
+    needed = Wish(100, 100, 40, 10, needed=True)
+    (box,) = place([needed], NO_LINES, wall, INSIDE)
     assert apart(box, wall[0])
+    assert min(abs(box[i] - at) for i, at in enumerate((120, 120, 80, 80))) < 10  # close to the wall
+    ((start, end),) = leader(Wish(100, 50, 40, 10), (200, 95, 240, 105))
+    assert (start.tolist(), end.tolist()) == ([100, 50], [200, 95])
+
+
+def test_a_label_that_is_needed_and_found_no_place_nearby_is_placed_first():
+    """What is above would have the place of what is below, which would have to go far away."""
+    wall = [(0.0, 0.0, 199.0, 400.0), (200.0, 0.0, 400.0, 91.0)]
+    wishes = [Wish(196, 100, 90, 12, True), Wish(196, 98, 90, 12, True)]
+    upper, lower = place(wishes, NO_LINES, wall, INSIDE)
+    assert upper[1] >= lower[3]
+    assert [len(leader(wish, box)) for wish, box in zip(wishes, (upper, lower), strict=True)] == [0, 0]
 
 
 def test_nothing_at_all_fits_into_too_small_a_place():
@@ -77,14 +89,19 @@ def test_no_label_covers_anything_whatever_there_is(seed: int):
     assert boxes == place(wishes, lines, marks, INSIDE)
     placed = [(wish, box) for wish, box in zip(wishes, boxes, strict=True) if box is not None]
     assert len(placed) >= 4
+    assert all(box is not None for wish, box in zip(wishes, boxes, strict=True) if wish.needed)
     for wish, box in placed:
         assert (box[2] - box[0], box[3] - box[1]) == pytest.approx((wish.width, wish.height))
         assert min(box[0], box[1], INSIDE[2] - box[2], INSIDE[3] - box[3]) >= 0
         assert all(apart(box, mark) for mark in marks)
         assert not any(inside(sampled(line), box).any() for line in lines)
+    leaders = [line for wish, box in placed for line in leader(wish, box)]
+    crossings = sum(inside(sampled(line), box).any() for line in leaders for _, box in placed)
+    assert crossings <= 1  # where there is no other way
     for (wish, box), (other, other_box) in combinations(placed, 2):
         assert apart(box, other_box)
-        if box[0] < other_box[2] and other_box[0] < box[2]:
+        beside = not (len(leader(wish, box)) or len(leader(other, other_box)))
+        if beside and box[0] < other_box[2] and other_box[0] < box[2]:
             assert (wish.y - other.y) * (middle(box)[1] - middle(other_box)[1]) >= 0
 
 

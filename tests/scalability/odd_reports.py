@@ -57,6 +57,17 @@ def to_a_loss(interval: int) -> Report:
     return report(measured, points=",".join(names.values()), learned=learned)
 
 
+def batches_alike() -> Report:
+    """Six batch sizes, of which some take as long as others."""
+    sizes, names = (4, 8, 16, 32, 64, 128), {n: f"{n}x1" for n in COUNTS[:3]}
+    measured = []
+    for size in sizes:
+        step_s = {name: 0.1 + size / n / 8 for n, name in names.items()}
+        measured += runs(step_s, (1.02, 0.98, 1, 1, 1.01, 0.99), batch_size=size)
+    learned = [learning_run(size, [6.0, 2.9 - size / 100], max(8, 256 // size)) for size in sizes]
+    return report(measured, points=",".join(names.values()), learned=learned)
+
+
 REPORTS: dict[str, Callable[[], Report]] = {
     "few points": lambda: make({"strong": FEW, "weak": {"1x1": 1.0, "2x1": 1.04, "4x1": 1.13}}),
     "ranks lose": lambda: make({"strong": FEW | {"2x1": 0.98, "4x1": 0.98}}),
@@ -77,6 +88,7 @@ REPORTS: dict[str, Callable[[], Report]] = {
     "oversubscribed": lambda: make({"strong": FEW | {"8x1": 0.4}}, over=("8x1",)),
     "time to a loss": lambda: to_a_loss(150),
     "a long time to a loss": lambda: to_a_loss(10_000_000),
+    "many batch sizes": batches_alike,
     "no projections": lambda: make({"strong": FEW}, networks=[]),
     "long names": lambda: make(
         {"strong": FEW},

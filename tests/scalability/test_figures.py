@@ -20,8 +20,8 @@ def test_the_picture_holds_the_numbers_too():
     assert picture.png.startswith(b"\x89PNG")
     speed_ups, efficiencies, shares, projected = (panel.svg for panel in picture.panels)
     two, four = (p for p in made.series[0].points if p.ranks > 1)
-    assert {two.speed_up.middle(2), f"strong {four.speed_up.middle(2)}", "ideal"} <= set(words(speed_ups))
-    assert {two.efficiency.middle(1, 100), f"strong {four.efficiency.middle(1, 100)}"} <= set(words(efficiencies))
+    assert {two.speed_up.middle(2), f"strong: {four.speed_up.middle(2)}", "ideal"} <= set(words(speed_ups))
+    assert {two.efficiency.middle(1, 100), f"strong: {four.efficiency.middle(1, 100)}"} <= set(words(efficiencies))
     for p in made.series[0].points:
         assert p.shares["compute"].middle(1, 100) in words(shares)
     assert "25 us, 10 Gbit/s" in words(projected)
@@ -42,7 +42,7 @@ def test_the_time_to_a_loss_is_a_line_for_each_batch_size_that_came_to_it():
     panel = draw_report(made).panels[-1]
     assert panel.title == "seconds to a loss of 3, with 95 % intervals"
     for batch in made.to_loss.batches[:2]:
-        assert f"batch {batch.batch_size} takes {batch.points[1].seconds.middle(1)}" in words(panel.svg)
+        assert f"batch {batch.batch_size}: {batch.points[1].seconds.middle(1)}" in words(panel.svg)
     assert not [word for word in words(panel.svg) if word.startswith("batch 16")]
     unreached = draw_report(report(measured, points="1x1,2x1,1x2", learned=learned[2:]))
     assert not [panel for panel in unreached.panels if "seconds" in panel.title]
@@ -65,12 +65,12 @@ def test_there_are_intervals_where_there_are_rounds_enough():
 def test_every_line_has_its_name_however_crowded_it_is():
     for panel in draw_report(REPORTS["all lines are one"]()).panels[:2]:
         for name in ("strong", "weak", "one process"):
-            assert [word for word in words(panel.svg) if re.fullmatch(rf"{name} [\d.]+", word)]
+            assert [word for word in words(panel.svg) if re.fullmatch(rf"{name}: [\d.]+", word)]
 
 
 def test_what_has_no_result_is_marked_as_such_and_no_part_of_a_line():
     speed_ups, _, shares, _ = draw_report(REPORTS["disturbed"]()).panels
-    assert "strong 1.95" in words(speed_ups.svg)  # ends at two ranks
+    assert "strong: 1.95" in words(speed_ups.svg)  # ends at two ranks
     assert "strong 4x1 (no result)" in words(shares.svg)
     assert [panel.title for panel in draw_report(REPORTS["too few rounds"]()).panels] == ["where the time goes"]
 
