@@ -48,11 +48,12 @@ class Topology:
         root : Path
             Folder that holds ``sys``.
         """
-        hosts = len(set(first_of_host(comm)))
-        slowest = min(comm.allgather(fastest_link(root)), key=lambda link: link.gbit_s)
+        hosts, network = len(set(first_of_host(comm))), MEMORY
+        if hosts > 1:
+            network = min(comm.allgather(fastest_link(root)), key=lambda link: link.gbit_s)
         # Which one dist_llm has Open MPI use, and the one that MPICH takes for more than some kilobytes.
         algorithm = "ring" if comm.mpi_version.startswith("Open MPI") else "Rabenseifner"
-        return cls(comm.size, hosts, slowest if hosts > 1 else MEMORY, algorithm)
+        return cls(comm.size, hosts, network, algorithm)
 
     @classmethod
     def even(cls, ranks: int, ranks_per_host: int, network: Network, algorithm: str) -> "Topology":
