@@ -22,7 +22,6 @@ messages of several go at once.
 import contextlib
 import threading
 import time
-from collections import deque
 
 from dist_llm.config import ParallelConfig
 from dist_llm.errors import RankLostError
@@ -45,8 +44,8 @@ class Overlapped(Strategy):
         chosen = "as --parallel.bucket_bytes says" if self.config.bucket_bytes else f"chosen for {topology}"
         self.buckets = f"{-(-self.grad.nbytes // size):,} of {_described(min(size, self.grad.nbytes))}, {chosen}"
         self._reduced_from = self.grad.size  # every gradient at or after it is final, and its reduction begun
-        self._started: list[Pending] = []  # in this step
-        self._pending: deque[Pending] = deque()  # of those, what nobody has seen the end of
+        self._started: list[Pending] = []  # in this step, and how many of them are seen to have ended
+        self._n_ended = 0
         # MPI calls of the two threads never meet.
         self._lock = threading.Lock()
         self._work, self._ended = threading.Event(), False
@@ -74,7 +73,6 @@ class Overlapped(Strategy):
             start = max(offset, self._reduced_from - self._bucket)
             with self._lock:
                 self._started.append(self.comm.iallreduce_(self.grad[start : self._reduced_from]))
-                self._pending.append(self._started[-1])
             self._reduced_from = start
         self._work.set()
 
@@ -86,15 +84,15 @@ class Overlapped(Strategy):
             for started in self._started:
                 started.wait()
             self._started.clear()
-            self._pending.clear()
+            self._n_ended = 0
 
     def _look(self) -> None:
         while not self._ended:
             self._work.wait()
             with self._lock, contextlib.suppress(RankLostError):  # the main thread finds that out by itself
                 # Libraries reduce in order: behind one that goes on the others have nothing to do yet.
-                while self._pending and self._pending[0].test():
-                    self._pending.popleft()
+                while self._n_ended < len(self._started) and self._started[self._n_ended].test():
+                    self._n_ended += 1
             time.sleep(LOOK_INTERVAL_S)
 
     def close(self) -> None:
