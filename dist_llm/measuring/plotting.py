@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from dist_llm.measuring.label_placement import Box, Wish, leader, place
 from dist_llm.measuring.spread import Spread
+from dist_llm.training.picture import is_drawing_possible
 
 WIDTH, FONT, DPI = 5.4, 10.0, 120  # inches; points; pixels per inch of the PNG
 IN_A_ROW = 2  # panels, in the PNG
@@ -78,13 +79,11 @@ class Picture:
 
 def draw(drawings: Sequence[Drawing]) -> Picture | None:
     """Return the picture; None without anything to draw, or without matplotlib."""
-    try:
-        from matplotlib import rc_context
-        from matplotlib.image import imsave
-    except ImportError:
+    if not (drawings and is_drawing_possible()):
         return None
-    if not drawings:
-        return None
+    from matplotlib import rc_context
+    from matplotlib.image import imsave
+
     file = io.BytesIO()
     with rc_context(LOOK):
         figures = [_figure(drawing) for drawing in drawings]

@@ -10,6 +10,7 @@ from dist_llm.training.loss_history import FEW_POINTS, LossHistory, Points, roun
 
 USUAL, SPOILED = 0.98, 1.25  # what is higher than that part of the losses is cut off if they get so much more room
 CLOSE = 0.08  # of the width, between two ticks
+MOST_MARKS = 60  # evaluations that are marked, or other marks side by side
 TIME = "time in steps and evaluations"
 TOKENS = (("", 1.0), ("thousand", 1e3), ("million", 1e6), ("billion", 1e9), ("trillion", 1e12))
 TIMES = (("seconds", 1.0), ("minutes", 60.0), ("hours", 3600.0), ("days", 86400.0))
@@ -31,6 +32,11 @@ def limits(curves: Sequence[Points], top: float) -> tuple[float, float]:
         top = highest
     room = max(0.05 * (top - lowest), 0.01 * abs(top)) or 0.05
     return lowest - room, top + room
+
+
+def mark_best(axes: Any, x: float, loss: float, color: str, size: float) -> None:
+    """Put a star at the best evaluation."""
+    axes.plot(x, loss, "*", color=color, markersize=size, markeredgecolor="white", zorder=3)
 
 
 def show_losses(axes: Any, low: float, high: float) -> None:

@@ -6,13 +6,21 @@ from typing import Any
 
 from dist_llm.config import Config
 from dist_llm.model.llama import count_parameters
-from dist_llm.training.loss_axes import add_time, amount, limits, show_losses, show_tokens, usual_top
+from dist_llm.training.loss_axes import (
+    MOST_MARKS,
+    add_time,
+    amount,
+    limits,
+    mark_best,
+    show_losses,
+    show_tokens,
+    usual_top,
+)
 from dist_llm.training.loss_history import LossHistory, Points
 from dist_llm.training.metrics import MetricsReader
 from dist_llm.training.picture import GRAY, Label, arrange, is_drawing_possible, picture, shortened
 
 TRAINING, VALIDATION = "#0072B2", "#C24E00"  # dark enough for words
-MOST_MARKS = 60  # side by side
 
 
 class LossCurve:
@@ -85,7 +93,7 @@ def _validation(axes: Any, history: LossHistory) -> list[Label]:
         return []
     mark = "o" if len(val) <= MOST_MARKS else ""
     axes.plot(val.tokens, val.losses, color=VALIDATION, marker=mark, markersize=3.5)
-    axes.plot(best.tokens, best.loss, "*", color=VALIDATION, markersize=11, markeredgecolor="white", zorder=3)
+    mark_best(axes, best.tokens, best.loss, VALIDATION, 11)
     last = (val.tokens[-1], val.losses[-1])
     marked = f"★ best {loss(best.loss)}"
     if best.tokens == last[0]:

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dist_llm.training.loss_axes import limits, show_losses, show_time, show_tokens, usual_top
+from dist_llm.training.loss_axes import MOST_MARKS, limits, mark_best, show_losses, show_time, show_tokens, usual_top
 from dist_llm.training.loss_history import Point, Points
 from dist_llm.training.picture import COLORS, GRAY, Label, arrange, is_drawing_possible, picture, shortened
 from dist_llm.training.summary import RunSummary
 
 STYLES = ("-", "--", ":", "-.")
 MOST_NAMED = len(COLORS) * len(STYLES)  # as many lines can be told apart
-MOST_MARKS = 60  # evaluations that are marked
 OTHERS = "#BBBBBB"
 # How high above the least loss half of the runs are at most, but at least so many times that loss. What is more times
 # as high is cut off: of the losses of a run, and of the best losses.
@@ -101,9 +100,8 @@ def _plot(by_tokens: Any, by_time: Any, curve: Curve, look: dict[str, Any]) -> N
     by_tokens.plot(points.tokens, curve.losses, **look, **marks)
     by_time.plot(points.seconds, curve.losses, **look, **marks)
     if best:
-        star = {"color": look["color"], "marker": "*", "markersize": 10, "markeredgecolor": "white", "zorder": 3}
-        by_tokens.plot(best.tokens, best.loss, **star)
-        by_time.plot(best.seconds, best.loss, **star)
+        mark_best(by_tokens, best.tokens, best.loss, look["color"], 10)
+        mark_best(by_time, best.seconds, best.loss, look["color"], 10)
 
 
 def _top(curves: Sequence[Curve]) -> float:
