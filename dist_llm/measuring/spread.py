@@ -35,6 +35,10 @@ class Spread:
         """Return the median and, in brackets, the extremes."""
         return self.middle(digits, factor, unit), f"({self.range(digits, factor)})"
 
+    def with_interval(self, digits: int, factor: float = 1) -> str:
+        """Return the median and, in brackets, its interval as text, times a factor."""
+        return f"{self.middle(digits, factor)} ({self.confidence(digits, factor)})"
+
     def range(self, digits: int, factor: float = 1) -> str:
         """Return the extremes as text, times a factor."""
         return f"{factor * self.min:,.{digits}f}..{factor * self.max:,.{digits}f}"

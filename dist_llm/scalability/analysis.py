@@ -22,7 +22,7 @@ from dist_llm.scalability.laws import Fit, SpeedUps, fit, karp_flatt
 from dist_llm.scalability.losses import Losses, compare_losses
 from dist_llm.scalability.points import Point, Series
 from dist_llm.scalability.pop import Factors, factors
-from dist_llm.scalability.runs import Rounds, Run, counted, of_series, ratio
+from dist_llm.scalability.runs import Rounds, Run, counted, of_series, over, ratio, speeds
 
 PHASES = ("compute", "communication", "imbalance", "data", "optimizer", "other")
 # A percentile is read off where at least one step lies beyond it.
@@ -104,11 +104,11 @@ def summarize(series: Series, runs: Iterable[Run], peak: Peak, config: Config, f
     """Return the figures of a series, from the runs of any."""
     found, T = of_series(series, runs), config.model.max_seq_len
     rounds = {point: counted(own) for point, own in found.items()}
-    speeds = {point: {r: run.tokens_per_s(T) for r, run in own.items()} for point, own in rounds.items()}
+    speed_of = {point: speeds(own, T) for point, own in rounds.items()}
     reference = next(iter(found), Point(1, 1))
 
     def result(point: Point, own: Sequence[Run]) -> PointResult:
-        speed_up, cores = ratio(speeds[point], speeds.get(reference, {})), point.cores / reference.cores
+        speed_up, cores = ratio(speed_of[point], speed_of.get(reference, {})), point.cores / reference.cores
         oversubscribed, good = any(run.oversubscribed for run in own), list(rounds[point].values()) or own
         serial = karp_flatt(cores, speed_up.median) if speed_up and cores > 1 and not oversubscribed else -1.0
         placements, batch_size = [rank.placement for rank in own[0].ranks], series.batch_size(point)
@@ -124,14 +124,14 @@ def summarize(series: Series, runs: Iterable[Run], peak: Peak, config: Config, f
             doubt=_doubt(own, rounds[point]),
             tokens_per_s=Spread.of(speed), step_s=Spread.of(run.seconds / run.steps for run in good),
             step_times=_step_times(good),
-            seconds={p: median(fmean(r.seconds[p] for r in run.ranks) / run.steps for run in good) for p in PHASES},
+            seconds={phase: median(run.phase_s(phase) for run in good) for phase in PHASES},
             backward_s=median(fmean(r.backward_s for r in run.ranks) / run.steps for run in good),
             shares={p: Spread.of(fmean(r.seconds[p] / r.total_s for r in x.ranks) for x in good) for p in PHASES},
             slowest_rank=_slowest_rank(good), peak_memory_bytes=[max(of_rank) for of_rank in memory],
             bytes_sent=fmean(rank.bytes_sent / run.steps for run in own for rank in run.ranks),
             traffic=own[0].traffic, speed_up=speed_up,
-            efficiency=speed_up and Spread.of(s / cores for s in speed_up.rounds),
-            to_one_process=ratio(speeds[point], speeds.get(Point(1, point.cores), {})),
+            efficiency=over(speed_up, cores),
+            to_one_process=ratio(speed_of[point], speed_of.get(Point(1, point.cores), {})),
             factors=factors(rounds[point], rounds.get(reference, {})),
             karp_flatt=serial if 0 <= serial <= 1 else None, mfu=mfu(speed, flops_per_token, peak, point.cores),
             step_energy_j=_energy(good),

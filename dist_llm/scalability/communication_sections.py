@@ -22,12 +22,8 @@ def communication(model: Communication | None) -> list[Section]:
 def _calibration(model: Communication) -> Section:
     rows: list[Row] = [("ranks", "bytes", "measured us (95 %)", "model us", "error")]
     for s in model.calibration:
-        us = 1e6 * s.seconds
-        figures = (
-            f"{us:,.1f} ({s.measured_s.confidence(1, 1e6)})",
-            f"{us * (1 + s.error):,.1f}",
-            f"{100 * s.error:+.0f} %",
-        )
+        model_us = 1e6 * s.seconds * (1 + s.error)
+        figures = (s.measured_s.with_interval(1, 1e6), f"{model_us:,.1f}", f"{100 * s.error:+.0f} %")
         rows.append((str(s.ranks), f"{s.n_bytes:,}", *figures))
     errors = [abs(s.error) for s in model.calibration]
     cost, traffic = model.cost_model, model.traffic

@@ -73,9 +73,14 @@ def _over_cores(axes: Any, lines: Sequence[Line], key: str, factor: float, digit
         *others, last = (s.middle(digits, factor) for s in spreads)
         names.append(Label(f"{line.name}: {last}", cores[-1], medians[-1], line.color, needed=True))
         values += [Label(*label, line.color) for label in zip(others, cores, medians, strict=False)][1:]
-    _counts(axes, sorted({p.cores for line in lines for p in line.points}), names)
+    _counts(axes, _cores(lines), names)
     axes.set_xlabel("cores in use (ranks x threads)")
     return names + values[::-1]
+
+
+def _cores(lines: Sequence[Line]) -> list[int]:
+    """Return the numbers of cores that any line has a point at."""
+    return sorted({p.cores for line in lines for p in line.points})
 
 
 def _counts(axes: Any, counts: Sequence[int], names: Sequence[Label]) -> None:
@@ -105,7 +110,7 @@ def _speed_up(report: Report) -> Drawing | None:
         return None
 
     def plot(axes: Any) -> list[Label]:
-        cores = sorted({p.cores for line in lines for p in line.points})
+        cores = _cores(lines)
         ideal = [n / cores[0] for n in cores]
         axes.plot(cores, ideal, ":", color=INK, gid="ideal")
         labels = _over_cores(axes, lines, "speed_up", 1, 2)
@@ -125,7 +130,7 @@ def _efficiency(report: Report) -> Drawing | None:
         return None
 
     def plot(axes: Any) -> list[Label]:
-        cores = sorted({p.cores for line in lines for p in line.points})
+        cores = _cores(lines)
         axes.plot(cores, [100] * len(cores), ":", color=INK, gid="ideal")
         labels = _over_cores(axes, lines, "efficiency", 100, 1)
         axes.set_ylim(0, max(112, 1.05 * axes.get_ylim()[1]))

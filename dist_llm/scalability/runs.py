@@ -65,17 +65,24 @@ def fastest(series: Series, runs: Iterable[Run], seq_len: int) -> Point | None:
     return max(found, key=lambda point: found[point], default=None)
 
 
+def speeds(rounds: Rounds, seq_len: int) -> dict[int, float]:
+    """Return the tokens per second of each round."""
+    return {number: run.tokens_per_s(seq_len) for number, run in rounds.items()}
+
+
 def ratio(rounds: Mapping[int, float], others: Mapping[int, float]) -> Spread | None:
     """Return one figure over another, round by round; None without a round that both have."""
     both = sorted(rounds.keys() & others.keys())
     return Spread.of(rounds[r] / others[r] for r in both) if both else None
 
 
+def over(spread: Spread | None, divisor: float) -> Spread | None:
+    """Return a spread divided by a number; None of none."""
+    return spread and Spread.of(value / divisor for value in spread.rounds)
+
+
 def efficiencies(series: Series, runs: Iterable[Run], seq_len: int) -> dict[Point, Spread | None]:
     """Return what each point's speed is to that of the first one, per core; None where no round has both."""
-    found = of_series(series, runs)
-    speeds = {
-        p: {r: run.tokens_per_s(seq_len) / p.cores for r, run in counted(own).items()} for p, own in found.items()
-    }
-    reference = next(iter(speeds.values()), {})
-    return {point: ratio(own, reference) for point, own in speeds.items()}
+    found = {point: speeds(counted(own), seq_len) for point, own in of_series(series, runs).items()}
+    reference, own_speeds = next(iter(found.items()), (Point(1, 1), {}))
+    return {p: over(ratio(own, own_speeds), p.cores / reference.cores) for p, own in found.items()}

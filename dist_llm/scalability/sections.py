@@ -27,9 +27,13 @@ def sections(report: Report) -> list[Section]:
     """Return all sections, in their order."""
     T = report.measurements.seq_len
     measured = [series for series in report.series if series.points]
+    points = []
+    if measured:
+        points = [
+            _steps(measured), *_factors(measured), *_processors(measured), _times(measured), _resources(measured),
+        ]  # fmt: skip
     return [
-        *(_speeds(series, T) for series in measured), *_to_loss(report), _steps(measured), *_factors(measured),
-        *_processors(measured), _times(measured), _resources(measured), *communication(report.communication),
+        *(_speeds(series, T) for series in measured), *_to_loss(report), *points, *communication(report.communication),
         _environment(report), _method(report),
     ]  # fmt: skip
 
@@ -57,7 +61,7 @@ def _median(spread: Spread | None, digits: int, factor: float = 1, unit: str = "
 
 
 def _with_interval(spread: Spread | None, digits: int, factor: float = 1) -> str:
-    return f"{spread.middle(digits, factor)} ({spread.confidence(digits, factor)})" if spread else "-"
+    return spread.with_interval(digits, factor) if spread else "-"
 
 
 def _remark(p: PointResult, series: SeriesResult) -> str:

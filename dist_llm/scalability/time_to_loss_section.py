@@ -24,12 +24,8 @@ def time_to_loss_section(to_loss: ToLoss, measured: Measurements) -> Section:
 
 
 def _cells(p: PointToLoss, known: bool) -> tuple[str, ...]:
-    energy = [_with_interval(p.energy_j, 1e-3) if isinstance(p.energy_j, Spread) else "-"] * known
-    return str(p.cores), _with_interval(p.seconds), _with_interval(p.core_seconds), *energy
-
-
-def _with_interval(spread: Spread, factor: float = 1) -> str:
-    return f"{spread.middle(1, factor)} ({spread.confidence(1, factor)})"
+    energy = [p.energy_j.with_interval(1, 1e-3) if isinstance(p.energy_j, Spread) else "-"] * known
+    return str(p.cores), p.seconds.with_interval(1), p.core_seconds.with_interval(1), *energy
 
 
 def _learned(batch: BatchToLoss, seq_len: int) -> str:

@@ -6,9 +6,10 @@ Every step is timed by itself. What is measured are those behind the warm-up, wh
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
@@ -69,6 +70,10 @@ class Training:
     ranks: list[RankTimes]
     step_energy_j: float | str  # what the processors of all hosts take for a step; or why that is not known
 
+    def phase_s(self, phase: str) -> float:
+        """Return the seconds of a phase in a step, the mean over ranks."""
+        return fmean(rank.seconds[phase] for rank in self.ranks) / self.steps
+
 
 class _Clocks(Phases):
     """Phases without what is waited in them, and what the processor counts while it computes."""
@@ -118,27 +123,36 @@ def measure_training(comm: Comm, config: Config, least_steps: int, least_s: floa
         group = 1 if step.strategy.synchronous else config.parallel.local_steps
         usage = CpuUsage(comm, placement)
         comm.allreduce_(np.zeros(1))  # all begin at the same moment
-        with PackageEnergy() as energy:
-            taken, first = _take(step, clocks, comm, group, least_steps, least_s)
+        with PackageEnergy() if first_here else nullcontext() as energy:
+            taken, slowest_s, first = _take(step, clocks, comm, group, least_steps, least_s)
         worst = usage.disturbance()
         traffic = step.strategy.traffic(config.parallel, step.model.params.size, Topology.of(comm))
         step.close()
     ranks = comm.allgather(_rank_times(comm, taken[first:], placement, counters.counts, clocks.counted_s))
-    slowest_s = np.max(comm.allgather([one.seconds for one in taken]), axis=0)
-    used_j = [joules for joules in comm.allgather(energy.joules if first_here else None) if joules is not None]
+    used_j = [joules for joules in comm.allgather(energy.joules if energy else None) if joules is not None]
     reasons = [joules for joules in used_j if isinstance(joules, str)]
     return Training(
         steps=len(taken) - first, warm_up_steps=first, seconds=max(rank.total_s for rank in ranks),
-        step_s=slowest_s.tolist(), losses=[one.result.loss for one in taken], disturbance=worst, mpi=comm.mpi_version,
+        step_s=slowest_s, losses=[one.result.loss for one in taken], disturbance=worst, mpi=comm.mpi_version,
         traffic=traffic, ranks=ranks, step_energy_j=reasons[0] if reasons else sum(map(float, used_j)) / len(taken),
     )  # fmt: skip
 
 
 def _take(
     step: TrainStep, clocks: _Clocks, comm: Comm, group: int, least_steps: int, least_s: float
-) -> tuple[list[_Step], int]:
-    """Take steps, in whole groups; return them, and how many are warm-up; collective."""
+) -> tuple[list[_Step], list[float], int]:
+    """Take steps, in whole groups; collective.
+
+    Returns
+    -------
+    taken : list of _Step
+    slowest_s : list of float
+        Of each, on the rank that was slowest in it.
+    first : int
+        How many are warm-up.
+    """
     taken: list[_Step] = []
+    slowest_s: list[float] = []
     missing, wanted, most, first = FIRST_STEPS, 0, 0, 0
     while missing > 0:
         taken += [_timed(step, clocks, comm) for _ in range(group * math.ceil(missing / group))]
@@ -148,7 +162,7 @@ def _take(
             most = 2 * (wanted + len(taken))
         first = warm_up(slowest_s, group)
         missing = min(max(FIRST_STEPS, first) + wanted, most) - len(taken)
-    return taken, first
+    return taken, slowest_s, first
 
 
 def _timed(step: TrainStep, clocks: _Clocks, comm: Comm) -> _Step:

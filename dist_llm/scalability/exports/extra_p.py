@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class StepTimes:
+class PointTimes:
     """Seconds of a step of a point: ``step``, and its parts as ``step->compute``; a value for each round."""
 
     ranks: int
@@ -20,7 +20,7 @@ class StepTimes:
     seconds: Mapping[str, Sequence[float]]
 
 
-def extra_p(points: Iterable[StepTimes]) -> str:
+def extra_p(points: Iterable[PointTimes]) -> str:
     """Return a line for each part of each point."""
     lines = (
         {"params": {"ranks": p.ranks, "threads": p.threads}, "callpath": part, "metric": "time", "value": list(values)}

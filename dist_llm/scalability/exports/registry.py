@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from dist_llm.atomic import write_text
 from dist_llm.measuring.tables import count
 from dist_llm.scalability.analysis import PHASES, PointResult
 from dist_llm.scalability.exports.all_reduce import AllReduces, Timing, nccl_tests, osu
-from dist_llm.scalability.exports.extra_p import StepTimes, extra_p
+from dist_llm.scalability.exports.extra_p import PointTimes, extra_p
 from dist_llm.scalability.exports.mllog import EvaluatedRun, MeasuredRun, learning_mllog, mllog
 from dist_llm.scalability.learning_run import LearningRun
 from dist_llm.scalability.report import Report
@@ -55,7 +54,7 @@ def _extra_p(report: Report) -> Files:
     for series in report.series:
         # Threads that take turns on a core say nothing about what scales.
         points = [
-            StepTimes(p.ranks, p.threads, _step_times([r for r in report.measurements.runs if _counts(r, p)]))
+            PointTimes(p.ranks, p.threads, _step_times([r for r in report.measurements.runs if _counts(r, p)]))
             for p in series.points
             if not p.oversubscribed
         ]
@@ -70,7 +69,7 @@ def _counts(run: Run, p: PointResult) -> bool:
 
 def _step_times(runs: Sequence[Run]) -> dict[str, list[float]]:
     """Return the seconds of a step and of its phases in each run: the slowest rank's, and the means over ranks."""
-    phases = {f"step->{p}": [fmean(rank.seconds[p] for rank in run.ranks) / run.steps for run in runs] for p in PHASES}
+    phases = {f"step->{phase}": [run.phase_s(phase) for run in runs] for phase in PHASES}
     return {"step": [run.seconds / run.steps for run in runs], **phases}
 
 

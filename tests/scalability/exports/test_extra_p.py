@@ -1,14 +1,14 @@
 import json
 from collections import defaultdict
 
-from dist_llm.scalability.exports.extra_p import StepTimes, extra_p
+from dist_llm.scalability.exports.extra_p import PointTimes, extra_p
 
 
 def test_lines_are_read_by_the_rules_of_the_format():
     def seconds(ranks: int) -> dict[str, list[float]]:
         return {"step": [1.0 / ranks + 0.1, 1.0 / ranks + 0.3], "step->compute": [1.0 / ranks] * 2}
 
-    text = extra_p(StepTimes(ranks, threads, seconds(ranks)) for ranks, threads in [(1, 1), (2, 1), (1, 2)])
+    text = extra_p(PointTimes(ranks, threads, seconds(ranks)) for ranks, threads in [(1, 1), (2, 1), (1, 2)])
     assert text.endswith("\n")
     measurements = defaultdict(dict)
     for line in text.splitlines():
