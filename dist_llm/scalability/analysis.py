@@ -121,7 +121,7 @@ def summarize(series: Series, runs: Iterable[Run], peak: Peak, config: Config, f
             oversubscribed=oversubscribed, batch_size=batch_size, tokens_per_step=batch_size * T,
             runs=len(own), disturbed_runs=sum(run.disturbed for run in own),
             disturbance=Disturbance(max(r.disturbance.other for r in own), max(r.disturbance.stolen for r in own)),
-            doubt=_doubt(own, rounds[point]),
+            doubt=_doubt(own, rounds[point], rounds[reference]),
             tokens_per_s=Spread.of(speed), step_s=Spread.of(run.seconds / run.steps for run in good),
             step_times=_step_times(good),
             seconds={phase: median(run.phase_s(phase) for run in good) for phase in PHASES},
@@ -146,14 +146,16 @@ def summarize(series: Series, runs: Iterable[Run], peak: Peak, config: Config, f
     )  # fmt: skip
 
 
-def _doubt(own: Sequence[Run], good: Rounds) -> str:
+def _doubt(own: Sequence[Run], good: Rounds, reference: Rounds) -> str:
     """Return why nothing is concluded from a point's figures; "" if it may be."""
-    if len(good) >= FEWEST:
+    both = good.keys() & reference.keys()
+    if len(both) >= FEWEST:
         return ""
     disturbed = sum(run.disturbed for run in own)
     if disturbed:
         return f"other work disturbed {disturbed} of {count(len(own), 'run')}"
-    return f"{count(len(good), 'round')}: fewer than the {FEWEST} of a 95 % interval"
+    common = " in common with the reference" * (len(both) < len(good))
+    return f"{count(len(both), 'round')}{common}: fewer than the {FEWEST} of a 95 % interval"
 
 
 def _step_times(runs: Sequence[Run]) -> StepTimes:

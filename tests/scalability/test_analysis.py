@@ -123,6 +123,18 @@ def test_fewer_than_six_rounds_are_doubtful():
     assert points["2x1"].efficiency.median == 1
 
 
+def test_a_point_is_doubtful_without_enough_rounds_of_the_reference():
+    measured = runs({"2x1": 0.5}) + [one_run(r, Point(1, 1), 1.0, disturbance=0.2 * (r < 2)) for r in range(6)]
+    (points,) = summary(measured, points="1x1,2x1")
+    assert points["1x1"].doubt == "other work disturbed 2 of 6 runs"
+    assert points["2x1"].doubt == "4 rounds in common with the reference: fewer than the 6 of a 95 % interval"
+    # Rounds enough of both, but not the same ones, have no ratio either.
+    later = [one_run(r, Point(1, 1), 1.0) for r in range(3, 9)]
+    (points,) = summary(runs({"2x1": 0.5}) + later, points="1x1,2x1")
+    assert points["1x1"].doubt == ""
+    assert points["2x1"].doubt.startswith("3 rounds in common with the reference")
+
+
 def test_efficiency_is_covered_by_its_interval_though_rounds_drift():
     """Rounds differ by up to 40 %, and runs within them by 3 %: the truth, 90 %, is in 93 to 97 % of the intervals."""
     covered = []
