@@ -2,7 +2,8 @@
 
 Linux counts for each CPU the time that it worked, and for each process the time that it got; what is left when our own
 processes are subtracted was somebody else's: other programs, and other virtual machines (steal time). A neighbour who
-only shares the caches or the memory is not seen so.
+only shares the caches or the memory is not seen so. Interrupts belong to nobody: what they take on hosts that are busy
+with a network is mostly the ranks' own messages.
 """
 
 import os
@@ -18,11 +19,12 @@ import psutil
 from dist_llm import __version__
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.cores import ROOT
+from dist_llm.parallel.hosts import first_of_machine
 from dist_llm.parallel.placement import Placement
 
 LOOK_S = 1.0
 MUCH = 0.1  # of a core
-BUSY = ("user", "nice", "system", "irq", "softirq")
+BUSY = ("user", "nice", "system")
 
 
 @dataclass(frozen=True)
@@ -120,11 +122,12 @@ class Disturbance:
 
 
 class CpuUsage:
-    """What is done on the CPUs of this host's ranks, from its making on; collective, as is what it tells."""
+    """What is done on the CPUs of this machine's ranks, from its making on; collective, as is what it tells."""
 
     def __init__(self, comm: Comm, placement: Placement) -> None:
-        self._comm, self._host = comm, placement.host
-        self._cpus = {cpu for other in comm.allgather(placement) if other.host == self._host for cpu in other.cores}
+        self._comm, self._machines = comm, first_of_machine(comm)
+        seats = zip(self._machines, comm.allgather(placement.cores), strict=True)
+        self._cpus = {cpu for machine, cores in seats if machine == self._machines[comm.rank] for cpu in cores}
         self._start = self._read()
 
     def _read(self) -> np.ndarray:
@@ -134,15 +137,15 @@ class CpuUsage:
         return np.array([busy, stolen, time.process_time(), time.perf_counter() * len(self._cpus)])
 
     def disturbance(self) -> Disturbance:
-        """Return what others had of the CPUs, on the host where that is worst."""
-        hosts: dict[str, list[np.ndarray]] = {}
-        for host, used in self._comm.allgather((self._host, self._read() - self._start)):
-            hosts.setdefault(host, []).append(used)
-        return max(map(_of_host, hosts.values()), key=lambda shares: shares.other + shares.stolen)
+        """Return what others had of the CPUs, on the machine where that is worst."""
+        of_machine: dict[int, list[np.ndarray]] = {}
+        for machine, used in zip(self._machines, self._comm.allgather(self._read() - self._start), strict=True):
+            of_machine.setdefault(machine, []).append(used)
+        return max(map(_shares, of_machine.values()), key=lambda shares: shares.other + shares.stolen)
 
 
-def _of_host(ranks: Sequence[np.ndarray]) -> Disturbance:
-    """Return the disturbance of one host, all ranks of which saw the same CPUs."""
+def _shares(ranks: Sequence[np.ndarray]) -> Disturbance:
+    """Return the disturbance of one machine, all ranks of which saw the same CPUs."""
     busy, stolen, _, available = ranks[0]
     other = busy - sum(own for _, _, own, _ in ranks)
     return Disturbance(float(max(0.0, other / available)), float(max(0.0, stolen / available)))

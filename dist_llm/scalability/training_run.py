@@ -23,7 +23,7 @@ from dist_llm.measuring.phases import Phases
 from dist_llm.measuring.warm_up import warm_up
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.counts import Counts
-from dist_llm.parallel.hosts import first_of_host
+from dist_llm.parallel.hosts import first_of_machine
 from dist_llm.parallel.placement import Placement, peak_memory_bytes, place
 from dist_llm.parallel.strategy import Traffic
 from dist_llm.parallel.topology import Topology
@@ -68,7 +68,7 @@ class Training:
     mpi: str
     traffic: Traffic
     ranks: list[RankTimes]
-    step_energy_j: float | str  # what the processors of all hosts take for a step; or why that is not known
+    step_energy_j: float | str  # what the processors of all machines take for a step; or why that is not known
 
     def phase_s(self, phase: str) -> float:
         """Return the seconds of a phase in a step, the mean over ranks."""
@@ -114,7 +114,7 @@ def measure_training(comm: Comm, config: Config, least_steps: int, least_s: floa
     placement = place(comm, config.parallel.threads)
     data, _ = broadcast_tokens(Path(str(config.data.shards)), comm)
     use_threads(placement.threads)
-    first_here = first_of_host(comm)[comm.rank] == comm.rank  # the packages of a host are asked by one rank
+    first_here = first_of_machine(comm)[comm.rank] == comm.rank  # its processors are asked by one rank
     with comm.counting() as counts, HardwareCounters() as counters:
         # What waits inside of a phase, as Muon for what others computed, is counted as waiting alone.
         clocks = _Clocks(counts, counters)

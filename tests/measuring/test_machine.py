@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,15 +54,30 @@ def test_other_work_is_seen_during_a_run_and_ones_own_is_not_counted(other_work)
     assert 0.2 < busy < idle + 0.5
 
 
-def test_shares_are_of_the_host_where_it_is_worst():
-    class TwoHosts(SerialComm):
-        def allgather(self, value):
-            # Busy, stolen, of the rank itself, available: on host a, two ranks had all that was used; on b, half of it.
-            return [("a", np.array([2.0, 0, 1, 2]))] * 2 + [("b", np.array([2.0, 0.2, 1, 2]))]
+class Ranks(SerialComm):
+    """Rank 0 of several, which say one after the other what stands in `answers`."""
 
-    usage = CpuUsage(SerialComm(), place(SerialComm(), None))
-    usage._comm = TwoHosts()
+    def __init__(self, *answers: list[Any]) -> None:
+        super().__init__()
+        self._answers = iter(answers)
+
+    def allgather(self, value):
+        return next(self._answers)
+
+
+def test_shares_are_of_the_machine_where_it_is_worst():
+    # Busy, stolen, of the rank itself, available: on one machine, two ranks had all that was used; on b, half of it.
+    seconds = [np.array([2.0, 0, 1, 2])] * 2 + [np.array([2.0, 0.2, 1, 2])]
+    usage = CpuUsage(Ranks(["a", "a", "b"], [(0,), (1,), (0,)], seconds), place(SerialComm(), None))
     assert usage.disturbance() == Disturbance(other=0.5, stolen=0.1)
+
+
+def test_cpus_are_those_of_the_machines_ranks_whatever_their_host_is_called(monkeypatch):
+    asked: list[object] = []
+    comm = Ranks(["a", "b", "a"], [(0,), (1,), (2, 3)])
+    monkeypatch.setattr(CpuUsage, "_read", lambda usage: asked.append(usage._cpus))
+    CpuUsage(comm, place(SerialComm(), None))
+    assert asked == [{0, 2, 3}]
 
 
 def test_facts_of_a_machine(tmp_path):

@@ -20,7 +20,6 @@ from dist_llm.errors import UserError
 from dist_llm.inference.evaluation import evaluate
 from dist_llm.model.llama import Llama
 from dist_llm.parallel.comm import SerialComm
-from dist_llm.parallel.hosts import first_of_host
 from dist_llm.training.metrics import read_metrics
 from tests.oracles.plain import plain_cross_entropy
 
@@ -164,14 +163,6 @@ def test_a_flipped_byte_is_one_line_on_any_number_of_ranks(run, trained):
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error")]
     assert "val-00000.bin cannot be used (its checksum is wrong)" in line
     assert "Traceback" not in result.stderr
-
-
-def test_hosts_of_the_same_name_check_their_own_copies():
-    class Ranks(SerialComm):
-        def allgather(self, value):
-            return [value, (value[0], "another machine"), value]
-
-    assert first_of_host(Ranks()) == [0, 1, 0]
 
 
 @pytest.mark.parametrize(
