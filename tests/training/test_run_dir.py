@@ -63,7 +63,8 @@ import os, subprocess, sys
 from pathlib import Path
 from dist_llm.training.run_dir import locked
 with locked(Path(sys.argv[1])):
-    child = subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL)
+    # Without the pipes whose end is waited for below.
+    child = subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     print(child.pid, flush=True)
     os.kill(os.getpid(), 9)
 """
