@@ -90,7 +90,7 @@ def _measure(arguments: Namespace, placement: Placement) -> tuple[Measurements, 
 def _parser() -> CommandLine:
     parser = CommandLine("scaling", __doc__, ("model", "data", "optim", "parallel", "train"))
     add, n = parser.add_argument, whole_number(1)
-    add("--quick", action="store_true", help="fewer and shorter runs: two minutes on two cores")
+    add("--quick", action="store_true", help="fewer and shorter runs: three minutes on two cores")
     add("--mode", choices=(*MODES, "both"), default="both", help="strong: a fixed batch; weak: a batch per rank")
     points = "ranks x threads (default: 1, 2, 4, ... x 1, and the usable cores in every other division)"
     add("--points", metavar="RxT,RxT", help=points)
