@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dist_llm.measuring.confidence import FEWEST, median_interval, ratio_interval
+from dist_llm.measuring.spread import Spread
 from dist_llm.seeding import generator
 
 DRAWS = 2000
@@ -27,6 +28,16 @@ def test_the_interval_of_a_median_covers_it_in_93_to_97_percent_of_2000_draws(na
     intervals = np.array([median_interval(list(DISTRIBUTIONS[name](rng, n))) for _ in range(DRAWS)])
     covered = np.mean((intervals[:, 0] <= 100) & (intervals[:, 1] >= 100))
     assert 0.93 <= covered <= 0.97
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_measuring_until_the_interval_is_narrow_costs_up_to_five_percent_of_coverage(name: str):
+    rng, most, covered = generator(0, f"draws until narrow {name}"), 40, 0
+    for values in (list(DISTRIBUTIONS[name](rng, most)) for _ in range(DRAWS)):
+        spreads = (Spread.of(values[:n]) for n in range(FEWEST, most + 1))
+        low, high = next((s.interval for s in spreads if s.is_within(3)), None) or Spread.of(values).interval or (0, 0)
+        covered += low <= 100 <= high
+    assert 0.90 <= covered / DRAWS <= 0.97
 
 
 @pytest.mark.parametrize(("n_new", "n_old"), [(6, 6), (7, 12), (20, 9)])
