@@ -1,0 +1,86 @@
+"""What the course shows is run as its reader would run it: page after page, each in a folder that has a trained run.
+
+- A block of ``python`` with ``>>>`` is compared with what stands below, numbers to the digits that stand there; one
+  without is run. One that begins with ``# File: NAME`` becomes that file.
+- A block of ``console`` is run line by line (``$ ...``). Its words are compared, and not its figures: they are those of
+  the machine that it was written on. ``...`` stands for anything.
+"""
+
+import atexit
+import doctest
+import functools
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sybil import Example, Sybil
+from sybil.evaluators.doctest import NUMBER, OutputChecker
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+
+from docs.course.draw import train_run
+
+FLAGS = NUMBER | doctest.ELLIPSIS
+FILE = re.compile(r"# File: (\S+)\n")
+FIGURE = re.compile(r"[+-]?\d[\d,.]*(?:e[+-]?\d+)?")
+LIMIT_S = 240
+
+
+class Python(PythonCodeBlockParser):
+    """Blocks of Python, of which some are files."""
+
+    def __init__(self) -> None:
+        super().__init__(doctest_optionflags=FLAGS)
+        run = self.codeblock_parser._evaluator
+
+        def evaluate(example: Example) -> str | None:
+            if found := FILE.match(example.parsed):
+                Path(found[1]).write_text(example.parsed)
+                return None
+            return run(example)
+
+        self.codeblock_parser._evaluator = evaluate
+
+
+def run_console(example: Example) -> str | None:
+    """Run the commands of a block and compare what they say."""
+    for command, wanted in re.findall(r"^\$ (.*(?:\\\n.*)*)\n((?:(?!\$ ).*\n?)*)", example.parsed, re.MULTILINE):
+        result = subprocess.run(
+            command, shell=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT_S
+        )
+        if result.returncode:
+            return f"{command} ends with status {result.returncode}:\n{result.stdout}"
+        words = [FIGURE.sub("0", text) for text in (wanted, result.stdout)]
+        if wanted.strip() and not OutputChecker().check_output(*words, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE):
+            return f"{command} says\n{result.stdout}and not\n{wanted}"
+    return None
+
+
+@functools.cache
+def trained() -> Path:
+    """Return a run that all pages read."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    return train_run(folder / "run-001", steps=10)
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[None]:
+    """Be in a new folder, with the run, and find the commands."""
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("PATH", path)
+        Path("runs").mkdir()
+        Path("runs/run-001").symlink_to(trained())
+        yield
+
+
+pytest_collect_file = Sybil(
+    parsers=[Python(), CodeBlockParser("console", run_console)], patterns=["*.md"], fixtures=["reader"]
+).pytest()

@@ -1,0 +1,51 @@
+"""Draw the course's pictures from a run: python -m docs.course.draw RUN [NAME ...].
+
+Each file of ``pictures/`` has a function `draw`, which is given the run's model and returns what is to be drawn. The
+pictures lie beside them, as SVG that suits light and dark screens.
+"""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import import_module, resources
+from pathlib import Path
+
+import dist_llm
+from dist_llm.measuring import plotting
+
+COURSE = Path(__file__).parent
+
+
+def train_run(run_dir: Path, steps: int) -> Path:
+    """Train the quickstart's model for some steps, in one process, and return the run's folder."""
+    command = [sys.executable, "-m", "dist_llm.train", "--config=quickstart", f"--train.run_dir={run_dir}"]
+    command += [f"--train.max_steps={steps}", "--train.eval_interval=0", "--log.sample_tokens=0"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return run_dir
+
+
+def draw_all(run_dir: Path, names: Sequence[str]) -> None:
+    """Draw those pictures."""
+    model = dist_llm.load(run_dir)
+    for name in names:
+        drawing = import_module(f"docs.course.pictures.{name}").draw(model)
+        picture = plotting.draw([drawing])
+        if picture is None:
+            raise SystemExit("matplotlib is missing: pip install '.[docs]'")
+        (COURSE / "pictures" / f"{name}.svg").write_text(_file(picture.panels[0].svg), encoding="utf-8")
+
+
+def _file(svg: str) -> str:
+    """Return an ``<svg>`` of a page as a file of its own, with its own paper."""
+    dark = resources.files("dist_llm.measuring").joinpath("dark.css").read_text()
+    style = (
+        f"svg {{ color: {plotting.INK}; background: {plotting.PAPER}; font-family: system-ui, sans-serif }}\n"
+        f"@media (prefers-color-scheme: dark) {{ svg {{ {dark} color: var(--ink); background: var(--paper) }} }}"
+    )
+    head, _, rest = svg.partition(">")
+    return f"{head}>\n<style>{style}</style>{rest}\n"
+
+
+if __name__ == "__main__":
+    run, *wanted = sys.argv[1:]
+    draw_all(Path(run), wanted or sorted(path.stem for path in (COURSE / "pictures").glob("[a-z]*.py")))
