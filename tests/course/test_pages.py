@@ -1,0 +1,72 @@
+"""What every page of the course promises: its parts, in their order, and no more than a quarter of an hour."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from docs.course.draw import PICTURES, draw, names
+from tests.conftest import ROOT
+
+COURSE = ROOT / "docs/course"
+PAGES = sorted(COURSE.glob("[0-9]*.md"))
+LABS = sorted((COURSE / "labs").glob("*.md"))
+WORDS_PER_MINUTE, MINUTES = 130, 15  # of text with formulas and code
+PARTS = (
+    "The equation",
+    ("Its derivative", "Why it works"),
+    "The code",
+    "Try it",
+    "Before you run it",
+    "Exercise",
+    "Read on",
+)
+LAB_PARTS = ("Predict", "Do it", "What it shows", "Go on")
+
+
+def headings(page: Path) -> list[str]:
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    return re.findall(r"^## (.*)$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_has_its_parts(page: Path):
+    text = page.read_text()
+    assert len(headings(page)) == len(PARTS)
+    for heading, wanted in zip(headings(page), PARTS, strict=True):
+        assert heading == wanted or heading in wanted
+    assert "```{literalinclude}" in text.partition("## The code")[2].partition("## Try it")[0]
+    assert text.count("<details><summary>The answer, measured</summary>") == 1
+    assert text.count("<details><summary>A solution</summary>") == 1
+    for part in ("The answer, measured", "A solution"):
+        assert "```" in text.partition(f"<summary>{part}</summary>")[2].partition("</details>")[0], "measured, not told"
+    (picture,) = re.findall(r"!\[.{20,}\]\(pictures/(\w+)\.svg\)", text)
+    assert f"[How it is drawn](pictures/{picture}.py)" in text
+
+
+@pytest.mark.parametrize("lab", LABS, ids=lambda lab: lab.stem)
+def test_a_lab_has_its_parts_and_ends_in_a_picture(lab: Path):
+    assert headings(lab) == list(LAB_PARTS)
+    assert "savefig" in lab.read_text()
+    assert "mpirun" in lab.read_text() or "dist-llm launch" in lab.read_text()
+
+
+@pytest.mark.parametrize("page", [*PAGES, *LABS], ids=lambda page: page.stem)
+def test_a_page_takes_a_quarter_of_an_hour_at_most(page: Path):
+    assert len(page.read_text().split()) <= WORDS_PER_MINUTE * MINUTES
+
+
+@pytest.mark.parametrize("page", [*PAGES, *LABS, COURSE / "index.md"], ids=lambda page: page.stem)
+def test_code_is_included_and_never_copied(page: Path):
+    shown = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    own = {line.strip() for block in shown for line in block.splitlines() if len(line.strip()) > 50}
+    source = "\n".join(path.read_text() for path in (ROOT / "dist_llm").rglob("*.py"))
+    assert not [line for line in own if line.removeprefix("... ").removeprefix(">>> ").strip() in source]
+
+
+def test_every_picture_is_drawn_by_a_script(trained_run: Path, tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    draw(trained_run, names(), tmp_path)
+    drawn, shown = ({path.name for path in folder.glob("*.svg")} for folder in (tmp_path, PICTURES))
+    assert drawn == shown
+    assert all(path.stat().st_size < 200_000 for path in PICTURES.glob("*.svg"))
