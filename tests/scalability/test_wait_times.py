@@ -24,6 +24,9 @@ def test_who_leaves_before_the_last_has_come_waited_for_nothing_but_imbalance():
     assert communication.tolist() == [0.0, 0.5]
 
 
+LATE_S = 0.4  # long beside what ranks on the same cores, and other programs, do to each other
+
+
 @pytest.mark.parametrize("name", ["blocking", "overlapped", "sharded"])
 def test_a_late_rank_is_imbalance_of_the_others(comm, name):
     grad = np.zeros(100_000, np.float32)
@@ -33,7 +36,7 @@ def test_a_late_rank_is_imbalance_of_the_others(comm, name):
         for _ in range(3):
             strategy.begin()
             if comm.rank == comm.size - 1:
-                time.sleep(0.1)
+                time.sleep(LATE_S)
             strategy.reduce()
             comm.allreduce_(np.zeros(4))
     imbalance, communication = wait_times(comm, counts.waits)
@@ -41,10 +44,10 @@ def test_a_late_rank_is_imbalance_of_the_others(comm, name):
     if comm.size == 1:
         assert imbalance == 0  # one process waits for nobody
     elif comm.rank < comm.size - 1:
-        assert imbalance > 0.25  # 3 x 0.1 s, and whatever it is that ranks on the same cores do to each other
+        assert imbalance > 0.8 * 3 * LATE_S
         assert communication < imbalance
     else:
-        assert imbalance < 0.15
+        assert imbalance < 1.5 * LATE_S
 
 
 def test_without_a_wait_there_is_nothing_to_divide():
