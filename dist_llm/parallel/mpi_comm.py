@@ -95,8 +95,7 @@ class MPIComm(Comm):
         """Sum, and keep this rank's shard."""
         counts = sizes(shards)
         mine = np.empty(counts[self.rank], array.dtype)
-        n = self._of_others(array.nbytes)
-        with self._call("reduce_scatter", n, n):
+        with self._call("reduce_scatter", array.nbytes - mine.nbytes, (self.size - 1) * mine.nbytes):
             self._comm.Reduce_scatter(array, mine, counts, op=self._mpi.SUM)
         return mine
 

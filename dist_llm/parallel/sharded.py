@@ -2,7 +2,8 @@
 
 Each rank keeps the optimizer's state of its shard of the parameters only: it receives the sum of that shard's
 gradients, updates that shard, and sends it to all. An all-reduce is a reduce-scatter followed by an all-gather; here
-the optimizer stands between the two, so no byte more is sent, and each rank's state is 1 / ranks of the whole.
+the optimizer stands between the two, so all ranks together send no byte more. Each rank's state is 1 / ranks of the
+whole with AdamW; with Muon, whose shards end where matrices do and are about equally much work, so much on average.
 """
 
 from collections.abc import Callable

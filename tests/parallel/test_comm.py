@@ -131,13 +131,15 @@ def test_calls_are_counted_by_kind(comm):
     }  # fmt: skip
     assert "allreduce" not in inner.by_kind
     share = 4 * n * (p - 1) / p
-    for kind, times in (("allreduce", 6), ("iallreduce", 2), ("reduce_scatter", 1)):
+    for kind, times in (("allreduce", 6), ("iallreduce", 2)):
         calls = outer.by_kind[kind]
         assert calls.sent_bytes == calls.received_bytes == pytest.approx(times * share)
         assert calls.wait_s > 0
-    gathered, exchanged = outer.by_kind["allgatherv"], outer.by_kind["alltoallv"]
+    gathered = outer.by_kind["allgatherv"]
     assert (gathered.sent_bytes, gathered.received_bytes) == ((p - 1) * own, 4 * n - own)
-    assert (exchanged.sent_bytes, exchanged.received_bytes) == (4 * n - own, (p - 1) * own)
+    for kind in ("alltoallv", "reduce_scatter"):
+        exchanged = outer.by_kind[kind]
+        assert (exchanged.sent_bytes, exchanged.received_bytes) == (4 * n - own, (p - 1) * own)
     assert (outer.by_kind["bcast"].sent_bytes > 0) == (comm.rank == 0 and p > 1)
     # Every wait is noted once, in order, and they are the seconds that were counted.
     assert len(outer.waits) == 9
