@@ -1,5 +1,6 @@
 """What every page of the course promises: its parts, in their order, and no more than a quarter of an hour."""
 
+import math
 import re
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def test_a_page_has_its_parts(page: Path):
     for part in ("The answer, measured", "A solution"):
         assert "```" in text.partition(f"<summary>{part}</summary>")[2].partition("</details>")[0], "measured, not told"
     (picture,) = re.findall(r"!\[.{20,}\]\(pictures/(\w+)\.svg\)", text)
-    assert f"[How it is drawn](pictures/{picture}.py)" in text
+    assert f"[How it is drawn](pictures/{picture}.py)" in " ".join(text.split())
 
 
 @pytest.mark.parametrize("lab", LABS, ids=lambda lab: lab.stem)
@@ -59,9 +60,9 @@ def test_a_page_takes_a_quarter_of_an_hour_at_most(page: Path):
 @pytest.mark.parametrize("page", [*PAGES, *LABS, COURSE / "index.md"], ids=lambda page: page.stem)
 def test_code_is_included_and_never_copied(page: Path):
     shown = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    own = {line.strip() for block in shown for line in block.splitlines() if len(line.strip()) > 50}
+    own = {re.sub(r"^(>>>|\.\.\.) *", "", line).strip() for block in shown for line in block.splitlines()}
     source = "\n".join(path.read_text() for path in (ROOT / "dist_llm").rglob("*.py"))
-    assert not [line for line in own if line.removeprefix("... ").removeprefix(">>> ").strip() in source]
+    assert not [line for line in own if len(line) > 40 and line in source and " import " not in line]
 
 
 def test_every_picture_is_drawn_by_a_script(trained_run: Path, tmp_path: Path):
@@ -70,3 +71,18 @@ def test_every_picture_is_drawn_by_a_script(trained_run: Path, tmp_path: Path):
     drawn, shown = ({path.name for path in folder.glob("*.svg")} for folder in (tmp_path, PICTURES))
     assert drawn == shown
     assert all(path.stat().st_size < 200_000 for path in PICTURES.glob("*.svg"))
+
+
+def test_the_index_leads_to_every_page_and_says_how_long_it_takes():
+    index = (COURSE / "index.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| \[(.+)\]\((.+)\.md\) \| (\d+) \|$", index, re.MULTILINE)
+    wanted = []
+    for page in (*PAGES, *LABS):
+        text = page.read_text()
+        title = re.sub(r"^# (Lab \d: )?", "", text.splitlines()[0])
+        minutes = math.ceil(len(text.split()) / WORDS_PER_MINUTE)
+        number = str(int(re.match(r"\d+", page.name)[0]))
+        wanted.append((number, title, str(page.relative_to(COURSE).with_suffix("")), str(minutes)))
+    assert rows == wanted
+    listed = index.partition("```{toctree}")[2].split()[1:-1]
+    assert listed == [name for _, _, name, _ in wanted]
