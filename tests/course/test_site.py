@@ -14,6 +14,10 @@ from tests.course.test_pages import COURSE, LABS, PAGES
 
 SOURCES = [path.relative_to(COURSE).with_suffix("") for path in (*PAGES, *LABS, COURSE / "index.md")]
 
+OPEN = "document.querySelectorAll('details').forEach(details => details.open = true)"
+WIDE = """[...document.querySelectorAll('.katex-display')].filter(box => box.scrollWidth > box.clientWidth)
+          .map(box => box.textContent.slice(0, 60))"""
+
 
 @contextmanager
 def opened(browser: Browser, file: Path, width: int = 1280, scheme: str = "light") -> Iterator[Page]:
@@ -35,7 +39,9 @@ def test_a_page_is_readable_on_a_telephone_and_in_the_dark(site: Path, browser: 
     formulas = len(re.findall(r"\$\$", (COURSE / source).with_suffix(".md").read_text())) // 2
     for width, scheme in ((390, "light"), (1280, "dark")):
         with opened(browser, site / f"{source}.html", width, scheme) as page:
+            page.evaluate(OPEN)
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert page.evaluate(WIDE) == []
             assert page.locator(".katex-display").count() >= formulas
             assert page.locator(".katex-error, .problematic").count() == 0
             assert page.locator("article .math", has_text="$").count() == 0
@@ -46,7 +52,7 @@ def test_a_page_is_readable_on_a_telephone_and_in_the_dark(site: Path, browser: 
 @pytest.mark.parametrize("source", SOURCES, ids=str)
 def test_it_is_for_those_too_who_listen_or_have_no_mouse(site: Path, browser: Browser, source: Path):
     with opened(browser, site / f"{source}.html", 800) as page:
-        page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+        page.evaluate(OPEN)
         # Without asking for the style sheets again, which a page of a folder may not.
         found = Axe().run(page, options={"preload": False}).response["violations"]
     grave = [f"{v['id']}: {n['target']}" for v in found if v["impact"] in ("serious", "critical") for n in v["nodes"]]
