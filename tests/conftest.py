@@ -36,6 +36,7 @@ TINY = [
 
 
 RANK = from_launcher(LAUNCHER_RANKS) or 0
+MPI_FOLDERS = ("optim", "parallel", "scalability", "training")  # those with tests that are marked mpi
 all_ranks = functools.cache(connect)  # to connect once more would be collective, and must not be left to a fixture
 
 
@@ -68,6 +69,24 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         all_ranks()
     if RANK:
         session.config.pluginmanager.getplugin("terminalreporter")._tw._file = io.StringIO()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out what has no tests of ranks with ``--with-mpi``: each rank would import all of it, and PyTorch."""
+    inside = collection_path.relative_to(ROOT / "tests").parts
+    return True if config.getoption("--with-mpi") and inside and inside[0] not in MPI_FOLDERS else None
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Refuse a test of ranks elsewhere: it would never run on several."""
+    tests = ROOT / "tests"
+    elsewhere = [
+        item.nodeid
+        for item in items
+        if item.get_closest_marker("mpi") and item.path.relative_to(tests).parts[0] not in MPI_FOLDERS
+    ]
+    if elsewhere:
+        raise pytest.UsageError(f"tests of ranks lie in {', '.join(MPI_FOLDERS)} (tests/conftest.py): {elsewhere}")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -81,6 +81,11 @@ def reader() -> Iterator[None]:
         yield
 
 
+def pytest_ignore_collect(config: pytest.Config) -> bool | None:
+    """Leave the course out of what ranks do together."""
+    return True if config.getoption("--with-mpi") else None
+
+
 pytest_collect_file = Sybil(
     parsers=[Python(), CodeBlockParser("console", run_console)], patterns=["*.md"], fixtures=["reader"]
 ).pytest()
