@@ -106,17 +106,30 @@ class LanguageModel:
         UserError
             As `score`.
         """
-        tokens = comm.on_every_rank(lambda: self._scored_tokens(texts))
+        tokens = comm.on_every_rank(lambda: self._scored_texts(texts))
         enough = [text for text in tokens if len(text) > 1]
         batch_size = micro_batch_size(self.config.with_vocabulary(self.model.vocab_size))
         found = iter(evaluate_texts(self.model, enough, self.tokenizer, comm, batch_size, watcher=watcher))
         return [next(found) if len(text) > 1 else Sums(0.0, 0, 0) for text in tokens]
 
-    def _scored_tokens(self, texts: Sequence[str]) -> list[Tokens]:
-        """Return the tokens of each text, behind one that texts begin after, where there is such a token."""
+    def scored_tokens(self, text: str) -> np.ndarray:
+        """Return the tokens of a text, behind one that texts begin after, where there is such a token: int32 (n,).
+
+        Raises
+        ------
+        UserError
+            A character that the tokenizer does not know.
+        """
+        return np.concatenate([self._before, self.tokenizer.encode(text)])
+
+    @property
+    def _before(self) -> np.ndarray:
         before = self.tokenizer.begin_of_text or self.tokenizer.end_of_text
-        first = np.array([] if before is None else [self.tokenizer.special[before]], np.int32)
-        tokens = [np.concatenate([first, self.tokenizer.encode(text)]) for text in texts]
+        return np.array([] if before is None else [self.tokenizer.special[before]], np.int32)
+
+    def _scored_texts(self, texts: Sequence[str]) -> list[Tokens]:
+        tokens = [self.scored_tokens(text) for text in texts]
         if all(len(ids) < 2 for ids in tokens):
             raise UserError("the text has nothing to predict: give it more than a character")
-        return [TokensInMemory(ids, "text", len(self.tokenizer.decode_bytes(ids[len(first) :]))) for ids in tokens]
+        n = len(self._before)
+        return [TokensInMemory(ids, "text", len(self.tokenizer.decode_bytes(ids[n:]))) for ids in tokens]

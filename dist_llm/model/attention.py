@@ -74,6 +74,22 @@ class Attention:
         v_part[...] = dv[:, :, 0].swapaxes(1, 2)
         return self.qkv_proj.backward(dqkv, qkv_cache)
 
+    def weights(self, x: np.ndarray) -> np.ndarray:
+        """Return what `forward` weighs the values with, softmax(mask(q k^T / sqrt(Dh))): (B, T, D) to (B, H, T, T).
+
+        Rows are queries, each adding up to 1. It is for those who look at them: no other method makes them as a whole.
+        """
+        T = x.shape[1]
+        q, k, _ = self._split(self.qkv_proj.forward(x)[0])
+        q = self._group(apply_rotary_emb(q, self.scaled_freqs_cis[:T]))  # (B, K, G, T, Dh)
+        k = apply_rotary_emb(k, self.freqs_cis[:T])[:, :, None]  # (B, K, 1, T, Dh)
+        scores = q @ k.swapaxes(-1, -2)  # (B, K, G, T, T)
+        scores[..., ~np.tri(T, dtype=bool)] = -np.inf
+        scores -= scores.max(axis=-1, keepdims=True)
+        e = np.exp(scores, out=scores)
+        e /= e.sum(axis=-1, keepdims=True)
+        return e.reshape(len(x), self.n_heads, T, T)
+
     def decode(self, x: np.ndarray, start: int, kv_cache: np.ndarray) -> np.ndarray:
         """Attend from t new positions to all so far: (B, t, D) to (B, t, D).
 

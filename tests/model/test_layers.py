@@ -109,6 +109,23 @@ def test_attention(rng, monkeypatch, n_kv_heads):
     check_layer(lambda: layer.forward(x), layer.backward, x, store)
 
 
+@pytest.mark.parametrize("n_kv_heads", [4, 2, 1])
+def test_attention_weights_are_what_attention_weighs_values_with(rng, n_kv_heads):
+    store = ParamStore()
+    rotations = precompute_freqs_cis(10, rotary_frequencies(4, 100.0), np.float64)
+    layer = Attention(store, "attn", 16, 4, n_kv_heads, rotations, 1.0, 1.0)
+    randomized(store, rng)
+    x = 0.3 * rng.standard_normal((2, 7, 16))
+    weights = layer.weights(x)
+    assert weights.shape == (2, 4, 7, 7)
+    assert (weights[..., ~np.tri(7, dtype=bool)] == 0).all()
+    np.testing.assert_allclose(weights.sum(axis=-1), 1)
+    v = (x @ store["attn.v_proj.weight"].data.T).reshape(2, 7, n_kv_heads, 4).swapaxes(1, 2)
+    o = weights @ v.repeat(4 // n_kv_heads, axis=1)  # (B, H, T, Dh)
+    y = o.swapaxes(1, 2).reshape(x.shape) @ store["attn.o_proj.weight"].data.T
+    np.testing.assert_allclose(y, layer.forward(x)[0])
+
+
 def test_swiglu(rng):
     store = ParamStore()
     layer = SwiGLU(store, "mlp", 5, 8, 1.0, 1.0)
