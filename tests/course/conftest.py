@@ -6,9 +6,6 @@ import pytest
 
 from docs.course.draw import train_run
 from tests.conftest import ROOT
-from tests.measuring.browser import start_browser
-
-browser = pytest.fixture(start_browser, scope="session")
 
 
 @pytest.fixture(scope="session")
