@@ -17,7 +17,10 @@ from dist_llm.errors import UserError, did_you_mean
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.program import run
 
-COMMANDS = ("train", "prepare", "evaluate", "generate", "runs", "export", "benchmark", "scaling", "launch", "setup-mpi")
+COMMANDS = (
+    "train", "prepare", "evaluate", "generate", "explain", "runs", "export", "benchmark", "scaling", "launch",
+    "setup-mpi",
+)  # fmt: skip
 
 
 def main() -> int:

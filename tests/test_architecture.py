@@ -33,6 +33,7 @@ ALLOWED = {
     "inference": {"parallel", "data", "model", "text"},
     "interop": {"model", "text"},
     "training": {"fast", *ROOMS},
+    "explaining": {"inference", "model"},
     "launching": {"training", *ROOMS},
     "baselines": set(),
     "measuring": {"training", *ROOMS},
