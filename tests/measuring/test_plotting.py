@@ -11,7 +11,7 @@ from dist_llm.measuring.plotting import INK, SERIES, TINTS, Drawing, Label, draw
 from dist_llm.measuring.spread import Spread
 
 pytest.importorskip("matplotlib")
-TEMPLATE = (Path(dist_llm.measuring.__file__).parent / "page.html.j2").read_text()
+DARK = (Path(dist_llm.measuring.__file__).parent / "dark.css").read_text()
 
 
 def one_line(axes: Any) -> list[Label]:
@@ -84,7 +84,7 @@ def lab(rgb: np.ndarray) -> np.ndarray:
 
 
 def in_the_dark(kind: str) -> list[str]:
-    return re.findall(rf"--{kind}-\d: (#\w+)", TEMPLATE)
+    return re.findall(rf"--{kind}-\d: (#\w+)", DARK)
 
 
 @pytest.mark.parametrize("vision", VISION)
