@@ -42,11 +42,8 @@ def draw(run_dir: Path, names: Sequence[str], folder: Path) -> None:
 
 def _file(svg: str) -> str:
     """Return an ``<svg>`` of a page as a file of its own, with its own paper."""
-    dark = resources.files("dist_llm.measuring").joinpath("dark.css").read_text()
-    style = (
-        f"svg {{ color: {plotting.INK}; background: {plotting.PAPER}; font-family: system-ui, sans-serif }}\n"
-        f"@media (prefers-color-scheme: dark) {{ svg {{ {dark} color: var(--ink); background: var(--paper) }} }}"
-    )
+    colors = resources.files("dist_llm.measuring").joinpath("colors.css").read_text()
+    style = f"{colors}svg {{ color: var(--ink); background: var(--paper); font-family: system-ui, sans-serif }}"
     head, _, rest = svg.partition(">")
     return f"{head}>\n<style>{style}</style>{rest}\n"
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 import dist_llm.measuring
-from dist_llm.measuring.plotting import INK, SERIES, TINTS, Drawing, Label, draw, error_bars
+from dist_llm.measuring.plotting import INK, PAPER, SERIES, TINTS, Drawing, Label, draw, error_bars
 from dist_llm.measuring.spread import Spread
 
 pytest.importorskip("matplotlib")
-DARK = (Path(dist_llm.measuring.__file__).parent / "dark.css").read_text()
+COLORS = (Path(dist_llm.measuring.__file__).parent / "colors.css").read_text()
+LIGHT, DARK = COLORS.split("@media (prefers-color-scheme: dark)")
 
 
 def one_line(axes: Any) -> list[Label]:
@@ -83,15 +84,22 @@ def lab(rgb: np.ndarray) -> np.ndarray:
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-def in_the_dark(kind: str) -> list[str]:
-    return re.findall(rf"--{kind}-\d: (#\w+)", DARK)
+def of_pages(kind: str, colors: str) -> list[str]:
+    return re.findall(rf"--{kind}-\d: (#\w+)", colors)
+
+
+def test_light_pages_have_the_colors_of_the_png():
+    assert of_pages("series", LIGHT) == list(SERIES)
+    assert of_pages("tint", LIGHT) == list(TINTS)
+    assert f"--ink: {INK}; " in LIGHT
+    assert f"--paper: {PAPER}; " in LIGHT
 
 
 @pytest.mark.parametrize("vision", VISION)
 @pytest.mark.parametrize("kind", ["series", "tint"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colors_are_told_apart_by_all(vision: str, kind: str, scheme: str):
-    colors = {"series": SERIES, "tint": TINTS}[kind] if scheme == "light" else in_the_dark(kind)
+    colors = {"series": SERIES, "tint": TINTS}[kind] if scheme == "light" else of_pages(kind, DARK)
     assert len(colors) == {"series": len(SERIES), "tint": len(TINTS)}[kind]
     seen = [lab(np.array(VISION[vision]) @ linear(color)) for color in colors]
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 12
