@@ -7,6 +7,7 @@ import numpy as np
 
 from dist_llm import LanguageModel
 from dist_llm.measuring.plotting import INK, SERIES, Drawing, Label
+from docs.course.pictures._blocks import blocks_with_inputs
 
 TEXT = "If the list is empty, the list is returned; otherwise the list is sorted."
 NOUN = "list"  # drawn is the head that looks at it most
@@ -15,10 +16,9 @@ LARGEST = 130.0  # area of a mark, in square points, where all attention goes to
 
 def draw(run: LanguageModel) -> Drawing:
     """Draw the attention from each token to each before it."""
-    tokens = run.tokenizer.encode(TEXT)
-    words = [run.tokenizer.decode([int(token)]).strip() for token in tokens]
+    words = [run.tokenizer.decode([int(token)]).strip() for token in run.tokenizer.encode(TEXT)]
     nouns = [word == NOUN for word in words]
-    attention = max(heads(run, tokens), key=lambda head: head[:, nouns].sum())
+    attention = max(heads(run), key=lambda head: head[:, nouns].sum())
 
     def marks(axes: Any) -> Sequence[Label]:
         n = len(words)
@@ -39,15 +39,10 @@ def draw(run: LanguageModel) -> Drawing:
     return Drawing("what one head looks at", said, 4.6, marks)
 
 
-def heads(run: LanguageModel, tokens: np.ndarray) -> list[np.ndarray]:
+def heads(run: LanguageModel) -> list[np.ndarray]:
     """Return the attention (T, T) of each head of each block."""
-    model, found = run.model, []
-    x = model.embed_tokens.forward(tokens[None])[0]
-    for block in model.layers:
-        _, (_, (q, k, *_), _) = block.self_attn.forward(block.input_layernorm.forward(x)[0])
-        for query, key in zip(q[0, :, 0], k[0, :, 0], strict=True):
-            scores = np.where(np.tri(len(tokens), dtype=bool), query @ key.T, -np.inf)
-            e = np.exp(scores - scores.max(axis=-1, keepdims=True))
-            found.append(e / e.sum(axis=-1, keepdims=True))
-        x, _ = block.forward(x)
-    return found
+    return [
+        head
+        for block, x in blocks_with_inputs(run, TEXT)
+        for head in block.self_attn.weights(block.input_layernorm.forward(x)[0])[0]
+    ]

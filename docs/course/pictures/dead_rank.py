@@ -16,10 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from dist_llm import Config, LanguageModel, Loader, TrainStep
-from dist_llm.data.loader import TokensInMemory
+from dist_llm import Config, LanguageModel
 from dist_llm.errors import RankLostError
 from dist_llm.fast.threads import use_threads
 from dist_llm.measuring.jobs import choose_launcher
@@ -27,6 +24,7 @@ from dist_llm.measuring.plotting import INK, SERIES, TINTS, Drawing, Label
 from dist_llm.parallel.comm import Comm
 from dist_llm.parallel.placement import place
 from dist_llm.parallel.program import run as run_ranks
+from docs.course.pictures._steps import random_step
 
 DIES_AT, STEPS, SHOWN = 5, 8, 3  # the step in which it dies, the last one, and the first that is drawn
 HEIGHT = 0.5
@@ -72,8 +70,7 @@ def measure(argv: list[str], comm: Comm) -> int:
     place(comm, 1)
     use_threads(1)
     config, path = Config().replace(json.loads(argv[0])), Path(argv[1], f"rank-{comm.rank}.jsonl")
-    numbers = np.random.default_rng(1).integers(config.vocab_size, size=20_000, dtype=np.int32)
-    step = TrainStep(config, Loader.of(TokensInMemory(numbers, "random", 1), config), comm)
+    step = random_step(config, config.train.batch_size, comm)
     rank, begin = comm.rank, time.monotonic()
 
     def note(what: str, **more: float) -> None:

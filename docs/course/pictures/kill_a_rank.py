@@ -1,7 +1,6 @@
 """What the death of a rank leaves in the weights: the runs of the third lab, made by its own script."""
 
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -16,22 +15,21 @@ from dist_llm import LanguageModel
 from dist_llm.measuring.plotting import INK, SERIES, Drawing, Label
 from dist_llm.training.checkpoint import list_checkpoints, step_of
 from dist_llm.training.metrics import read_metrics
+from docs.course.pictures._page import text_of
 
-LAB = Path(__file__).parents[1] / "labs/3-kill-a-rank.md"
 STRATEGIES = ("overlapped", "deterministic")
 
 
 def draw(_: LanguageModel) -> Drawing:
     """Train the lab's models, and draw how many of their weights differ, step by step."""
-    script = re.search(r"# File: kill\.py\n(.*?)```", LAB.read_text(), re.DOTALL)
-    assert script, LAB
+    script = text_of("labs/3-kill-a-rank.md", "kill.py")
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     shares, deaths, steps = {}, {}, []
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder, "runs")
         runs.mkdir()
         for strategy in STRATEGIES:
-            command = [sys.executable, "-c", script[1], strategy]
+            command = [sys.executable, "-c", script, strategy]
             subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, check=True, stdout=subprocess.DEVNULL)
             whole, killed = runs / f"{strategy}-whole", runs / f"{strategy}-killed"
             pairs = list(zip(list_checkpoints(whole), list_checkpoints(killed), strict=True))

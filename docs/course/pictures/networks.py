@@ -1,14 +1,10 @@
 """What networks are worth: the efficiency that the measured step of a model would have on many ranks."""
 
-import time
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-import numpy as np
-
-from dist_llm import LanguageModel, Loader, TrainStep
-from dist_llm.data.loader import TokensInMemory
+from dist_llm import LanguageModel
 from dist_llm.fast.threads import use_threads
 from dist_llm.measuring.plotting import INK, SERIES, Drawing, Label
 from dist_llm.parallel.comm import SerialComm
@@ -18,6 +14,7 @@ from dist_llm.parallel.strategy import Traffic
 from dist_llm.parallel.topology import ADD_S_PER_BYTE
 from dist_llm.scalability.performance_model import Model, Work
 from dist_llm.scalability.projection import RANKS, Cluster
+from docs.course.pictures._steps import random_step, timed
 
 BATCHES, STEPS = (2, 8), 7
 SEQUENCES = 8  # of each rank
@@ -58,18 +55,9 @@ def measured_work(run: LanguageModel) -> Work:
     place(SerialComm(), 1)
     use_threads(1)
     config = run.config.with_vocabulary(run.model.vocab_size)
-    tokens = np.random.default_rng(1).integers(run.model.vocab_size, size=20_000, dtype=np.int32)
     steps_s = []
     for batch in BATCHES:
-        some = config.replace({"train": {"batch_size": batch}})
-        step = TrainStep(some, Loader.of(TokensInMemory(tokens, "random", 1), some))
+        step = random_step(config, batch, SerialComm())
         steps_s.append(median(timed(step) for _ in range(STEPS)))
     sequence_s = (steps_s[1] - steps_s[0]) / (BATCHES[1] - BATCHES[0])
     return Work(sequence_s, max(0.0, steps_s[0] - BATCHES[0] * sequence_s), 2 / 3, BATCHES[0])
-
-
-def timed(step: TrainStep) -> float:
-    """Return the seconds of a step."""
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start

@@ -7,26 +7,24 @@ import numpy as np
 
 from dist_llm import LanguageModel
 from dist_llm.measuring.plotting import SERIES, Drawing, Label
+from docs.course.pictures._blocks import blocks_with_inputs
 
 TEXT = "Return a new list with the items of the old one, in reverse order."
 
 
 def draw(run: LanguageModel) -> Drawing:
     """Draw the root mean square of each token's vector, norm by norm."""
-    model = run.model
     before, behind = [], []
 
     def norm(layer: Any, x: np.ndarray) -> None:
         before.append(rms(x))
         behind.append(rms(layer.forward(x)[0]))
 
-    x = model.embed_tokens.forward(run.tokenizer.encode(TEXT)[None])[0]
-    for block in model.layers:
+    for block, x in blocks_with_inputs(run, TEXT):
         norm(block.input_layernorm, x)
         y = x + block.self_attn.forward(block.input_layernorm.forward(x)[0])[0]
         norm(block.post_attention_layernorm, y)
-        x, _ = block.forward(x)
-    norm(model.norm, x)
+    norm(run.model.norm, block.forward(x)[0])
 
     def lines(axes: Any) -> Sequence[Label]:
         numbers = np.arange(1, len(before) + 1)

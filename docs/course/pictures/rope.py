@@ -7,6 +7,7 @@ import numpy as np
 
 from dist_llm import LanguageModel
 from dist_llm.measuring.plotting import SERIES, Drawing, Label
+from docs.course.pictures._blocks import blocks_with_inputs
 
 TEXT = """\
 Return a new list with the items of the old one, in reverse order. If the list is empty, the list is returned;
@@ -39,23 +40,21 @@ def draw(run: LanguageModel) -> Drawing:
 
 def heads(run: LanguageModel) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return for each head its attention at each distance: by the turns of mean query and mean key, and measured."""
-    model, found = run.model, []
-    x = model.embed_tokens.forward(run.tokenizer.encode(TEXT)[None])[0]
-    turns = model.freqs_cis[: x.shape[1]]  # (T, Dh / 2)
-    for block in model.layers:
-        _, (_, (q, k, *_), _) = block.self_attn.forward(block.input_layernorm.forward(x)[0])
-        for query, key in zip(q[0, :, 0], k[0, :, 0], strict=True):  # (T, Dh), already turned
-            before = np.tri(len(turns), dtype=bool)
-            measured = softmax(np.where(before, query @ key.T, -np.inf))[FARTHEST:]
+    found = []
+    for block, x in blocks_with_inputs(run, TEXT):
+        turns = run.model.freqs_cis[: x.shape[1]]  # (T, Dh / 2)
+        y, _ = block.input_layernorm.forward(x)
+        _, (_, (q, k, *_), _) = block.self_attn.forward(y)
+        weights = block.self_attn.weights(y)[0, :, FARTHEST:]
+        for query, key, measured in zip(q[0, :, 0], k[0, :, 0], weights, strict=True):  # (T, Dh), already turned
             by_distance = [np.mean(np.diagonal(measured, FARTHEST - d)) for d in range(FARTHEST + 1)]
             mean_query, mean_key = (np.mean(a.view(turns.dtype) * turns.conj(), axis=0) for a in (query, key))
             by_turns = softmax(np.real(turns @ (mean_query * mean_key.conj())))
             found.append((by_turns[: FARTHEST + 1], np.array(by_distance)))
-        x, _ = block.forward(x)
     return found
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
-    """Return the softmax over the last axis."""
-    e = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
+    """Return the softmax of scores (n,)."""
+    e = np.exp(scores - scores.max())
+    return e / e.sum()

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dist_llm import Config, LanguageModel, Loader, TrainStep, connect
-from dist_llm.data.loader import TokensInMemory
+from dist_llm import Config, LanguageModel, connect
 from dist_llm.measuring.jobs import choose_launcher
 from dist_llm.measuring.machine import CpuUsage
 from dist_llm.measuring.plotting import SERIES, Drawing, Label
@@ -24,6 +23,7 @@ from dist_llm.parallel.comm import Comm, SerialComm
 from dist_llm.parallel.placement import place
 from dist_llm.scalability.laws import serial_share, speed_up
 from dist_llm.scalability.runs import DISTURBED
+from docs.course.pictures._steps import random_step, timed
 
 ROUNDS, WARM_UP, PATIENCE_S = 20, 2, 60.0
 MOST = 64
@@ -69,26 +69,19 @@ def expected(law: str, measured: float, cores: np.ndarray) -> np.ndarray:
 def measure(config: Config, comm: Comm) -> dict[str, list[float]]:
     """Return the speed-ups of two ranks, round by round."""
     placement = place(comm, 1)
-    numbers = np.random.default_rng(1).integers(config.vocab_size, size=20_000, dtype=np.int32)
-    tokens, batch = TokensInMemory(numbers, "random", 1), config.train.batch_size
+    batch = config.train.batch_size
 
-    def step_of(sequences: int, comm: Comm) -> TrainStep:
-        of_size = config.replace({"train": {"batch_size": sequences}})
-        return TrainStep(of_size, Loader.of(tokens, of_size), comm)
-
-    def timed(step: Callable[[], object]) -> float:
+    def slowest_s(step: Callable[[], object]) -> float:
         comm.allgather(None)  # all begin together
-        start = time.perf_counter()
-        step()
-        return max(comm.allgather(time.perf_counter() - start))
+        return max(comm.allgather(timed(step)))
 
-    alone = step_of(batch, SerialComm()) if comm.rank == 0 else lambda: None
-    steps = [alone, step_of(batch, comm), step_of(2 * batch, comm)]
+    alone = random_step(config, batch, SerialComm()) if comm.rank == 0 else lambda: None
+    steps = [alone, random_step(config, batch, comm), random_step(config, 2 * batch, comm)]
     rounds: list[tuple[float, list[float]]] = []
     end_s = time.monotonic() + PATIENCE_S
     while sum(others < DISTURBED for others, _ in rounds) < ROUNDS and comm.on_rank_0(lambda: time.monotonic() < end_s):
         usage = CpuUsage(comm, placement)
-        times = [timed(step) for step in steps]
+        times = [slowest_s(step) for step in steps]
         found = usage.disturbance()
         rounds.append((found.other + found.stolen, times))
     calmest = sorted(rounds[WARM_UP:], key=lambda one: one[0])[:ROUNDS]

@@ -8,6 +8,7 @@ import numpy as np
 from dist_llm import LanguageModel
 from dist_llm.measuring.plotting import SERIES, TINTS, Drawing, Label
 from dist_llm.model.functional import sigmoid
+from docs.course.pictures._blocks import blocks_with_inputs
 
 TEXT = "Return a new list with the items of the old one, in reverse order."
 ENDS = (-4.0, 3.0)
@@ -36,10 +37,8 @@ def draw(run: LanguageModel) -> Drawing:
 
 def all_gates(run: LanguageModel) -> list[np.ndarray]:
     """Return the gates of all tokens, block by block."""
-    model, found = run.model, []
-    x = model.embed_tokens.forward(run.tokenizer.encode(TEXT)[None])[0]
-    for block in model.layers:
+    found = []
+    for block, x in blocks_with_inputs(run, TEXT):
         y = x + block.self_attn.forward(block.input_layernorm.forward(x)[0])[0]
         found.append(block.mlp.gate_proj.forward(block.post_attention_layernorm.forward(y)[0])[0])
-        x, _ = block.forward(x)
     return found
