@@ -6,12 +6,9 @@
   the machine that it was written on. ``...`` stands for anything.
 """
 
-import atexit
 import doctest
-import functools
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,11 +20,12 @@ from sybil import Example, Sybil
 from sybil.evaluators.doctest import NUMBER, OutputChecker
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
-from docs.course.draw import train_run
+from tests.course.short_run import short_run
 
 FLAGS = NUMBER | doctest.ELLIPSIS
 FILE = re.compile(r"# File: (\S+)\n")
 FIGURE = re.compile(r"[+-]?\d[\d,.]*(?:e[+-]?\d+)?")
+COMMAND = re.compile(r"^\$ ((?:[^\\\n]|\\\n|\\.)*)\n((?:(?!\$ ).*\n?)*)", re.MULTILINE)  # and what it says
 LIMIT_S = 240
 
 
@@ -49,7 +47,7 @@ class Python(PythonCodeBlockParser):
 
 def run_console(example: Example) -> str | None:
     """Run the commands of a block and compare what they say."""
-    for command, wanted in re.findall(r"^\$ (.*(?:\\\n.*)*)\n((?:(?!\$ ).*\n?)*)", example.parsed, re.MULTILINE):
+    for command, wanted in COMMAND.findall(example.parsed):
         result = subprocess.run(
             command, shell=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT_S
         )
@@ -61,14 +59,6 @@ def run_console(example: Example) -> str | None:
     return None
 
 
-@functools.cache
-def trained() -> Path:
-    """Return a run that all pages read."""
-    folder = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, folder)
-    return train_run(folder / "run-001", steps=10)
-
-
 @pytest.fixture(scope="module")
 def reader() -> Iterator[None]:
     """Be in a new folder, with the run, and find the commands."""
@@ -77,7 +67,7 @@ def reader() -> Iterator[None]:
         patch.chdir(folder)
         patch.setenv("PATH", path)
         Path("runs").mkdir()
-        Path("runs/run-001").symlink_to(trained())
+        Path("runs/run-001").symlink_to(short_run())
         yield
 
 

@@ -4,7 +4,6 @@ Each file of ``pictures/`` has a function `draw`, which is given the run's model
 pictures lie beside them, as SVG that suits light and dark screens.
 """
 
-import subprocess
 import sys
 from collections.abc import Sequence
 from importlib import import_module, resources
@@ -14,14 +13,6 @@ import dist_llm
 from dist_llm.measuring import plotting
 
 PICTURES = Path(__file__).parent / "pictures"
-
-
-def train_run(run_dir: Path, steps: int) -> Path:
-    """Train the quickstart's model for some steps, in one process, and return the run's folder."""
-    command = [sys.executable, "-m", "dist_llm.train", "--config=quickstart", f"--train.run_dir={run_dir}"]
-    command += [f"--train.max_steps={steps}", "--train.eval_interval=0", "--log.sample_tokens=0"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return run_dir
 
 
 def names() -> list[str]:

@@ -4,13 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.course.draw import train_run
 from tests.conftest import ROOT
-
-
-@pytest.fixture(scope="session")
-def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train_run(tmp_path_factory.mktemp("runs") / "run-001", steps=10)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import pytest
 
 from docs.course.draw import PICTURES, draw, names
 from tests.conftest import ROOT
+from tests.course.short_run import short_run
 
 COURSE = ROOT / "docs/course"
 PAGES = sorted(COURSE.glob("[0-9]*.md"))
@@ -67,9 +68,9 @@ def test_code_is_included_and_never_copied(page: Path):
 
 
 @pytest.mark.parametrize("name", names())
-def test_a_picture_is_drawn_by_its_script(trained_run: Path, tmp_path: Path, name: str):
+def test_a_picture_is_drawn_by_its_script(tmp_path: Path, name: str):
     pytest.importorskip("matplotlib")
-    draw(trained_run, [name], tmp_path)
+    draw(short_run(), [name], tmp_path)
     assert (tmp_path / f"{name}.svg").read_text().startswith("<svg")
 
 
