@@ -44,6 +44,7 @@ def test_a_page_is_readable_on_a_telephone_and_in_the_dark(site: Path, browser: 
             assert page.evaluate(WIDE) == []
             assert page.locator(".katex-display").count() >= formulas
             assert page.locator(".katex-error, .problematic").count() == 0
+            assert page.locator(".math:not(:has(.katex))").all_inner_texts() == []
             assert page.locator("article .math", has_text="$").count() == 0
             broken = "[...document.images].filter(i => !i.complete || !i.naturalWidth || !i.alt).map(i => i.src)"
             assert page.evaluate(broken) == []

@@ -19,6 +19,7 @@ from dist_llm.data import open_data, prepare
 from dist_llm.measuring.jobs import choose_launcher
 from dist_llm.measuring.plotting import SERIES, Drawing, Label
 from dist_llm.model.llama import Llama
+from dist_llm.parallel.placement import place
 
 RANKS, STEPS = 2, 24
 LOOKS = {12: (SERIES[0], "s"), 4: (SERIES[1], "o")}  # by the steps from one meeting to the next
@@ -69,6 +70,7 @@ def distances(given: Path, every: int) -> list[float]:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
+    place(connect(), 1)  # a core of its own
     found = {every: distances(folder / GIVEN, every) for every in LOOKS}
     if connect().rank == 0:
         (folder / FOUND).write_text(json.dumps(found))
