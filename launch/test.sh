@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Run the tests: ./launch/test.sh [--oracles] [--coverage] [PYTEST ARGUMENTS]
 #
-# First those of one process, then, under mpirun on 1, 2, 3 and 4 ranks, those that are marked mpi.
+# First those of one process, of which as many run side by side as there are cores, at most eight; then, one by one,
+# those that start jobs of several ranks themselves, which are marked mpirun; then, under mpirun on 1, 2, 3 and 4 ranks,
+# those that are marked mpi.
 #
 # --oracles installs PyTorch and JAX too, which the tests use as independent opinions on every number.
 # Without them those tests are skipped.
@@ -49,7 +51,9 @@ check() { # that a command succeeds; pytest's status 5 says that it was not aske
 
 cd "$root" # where pytest finds its settings and the tests
 [[ ${pytest[*]} != *coverage* ]] || python -m coverage erase
-check "${pytest[@]}" -m "not mpi" "$@"
+# One thread for each: two that wait for each other on a core make products many times slower.
+OMP_NUM_THREADS=1 check "${pytest[@]}" -n logical --maxprocesses 8 --dist loadfile -m "not mpi and not mpirun" "$@"
+[ "$failed" ] || check "${pytest[@]}" -m "mpirun and not mpi" "$@"
 for ranks in 1 2 3 4; do
     [ ! "$failed" ] || break
     say "tests of what ranks do together, on $ranks"

@@ -88,7 +88,10 @@ def test_what_a_killed_writer_left_behind_is_not_in_the_way_and_is_removed(tmp_p
     assert names(tmp_path) == ["a.txt", "f"]
 
 
-@pytest.mark.parametrize("owner", [f"{HOST}-{os.getpid()}-0", f"{HOST}-1-0", f"x{HOST}-{2**22 + 1}-0"])
+OWNERS = {"itself": f"{HOST}-{os.getpid()}-0", "another": f"{HOST}-1-0", "elsewhere": f"x{HOST}-{2**22 + 1}-0"}
+
+
+@pytest.mark.parametrize("owner", OWNERS.values(), ids=OWNERS)
 def test_what_may_have_an_owner_stays_unless_the_folder_is_held(tmp_path, owner):
     there = litter(tmp_path, owner)
     remove_litter(tmp_path)

@@ -52,9 +52,9 @@ def test_an_empty_file_is_empty(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "content", "what", "advice"),
     [
-        ("a.txt", gzip.compress(b"text"), "gzip by content", "rename it to a.txt.gz"),
+        ("a.txt", gzip.compress(b"text", mtime=0), "gzip by content", "rename it to a.txt.gz"),
         ("a.txt", b"\x28\xb5\x2f\xfd...", "zstd by content", "rename it to a.txt.zst"),
-        ("a.zst", gzip.compress(b"text"), "gzip by content", "rename it to a.zst.gz"),
+        ("a.zst", gzip.compress(b"text", mtime=0), "gzip by content", "rename it to a.zst.gz"),
         ("a.gz", b"plain text", "not gzip by content", "leave .gz out of its name"),
         ("a.zst", b"plain text", "not zstd by content", "leave .zst out of its name"),
         ("a.gz", b"PK\x03\x04", "a zip archive by content", "unpack it into a folder, and name that"),
