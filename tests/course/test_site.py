@@ -1,5 +1,7 @@
 """The course in a real browser: formulas, links, telephones, the dark, the keyboard, and nothing from anywhere."""
 
+import codeop
+import doctest
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
@@ -21,6 +23,13 @@ WIDE = """[...document.querySelectorAll('.katex-display')].filter(box => box.scr
 AXE = {"preload": False, "resultTypes": ["violations"]}
 PARTS = {"exclude": [[".katex-html"]]}
 BROKEN = "[...document.images].filter(i => !i.complete || !i.naturalWidth || !i.alt).map(i => i.src)"
+# What is on the page in each block of code, and what is in the clipboard if all of it is copied.
+COPIED = """[...document.querySelectorAll('article pre')].map(block => {
+              getSelection().selectAllChildren(block);
+              const clipboardData = new DataTransfer();
+              block.dispatchEvent(new ClipboardEvent('copy', {clipboardData, bubbles: true, cancelable: true}));
+              return [block.textContent, clipboardData.getData('text/plain')];
+            })"""
 
 
 @pytest.fixture(scope="module", params=SOURCES, ids=str)
@@ -84,3 +93,28 @@ def test_its_links_and_anchors_lead_somewhere(page: Page, site: Path):
         assert target.is_relative_to(site), href
         assert target.exists(), href
         assert not anchor or f'id="{unquote(anchor)}"' in target.read_text(), href
+
+
+def typed(lines: str) -> list[str]:
+    """Return what Python, at its prompt, takes as the statements of these lines."""
+    compiled = codeop.CommandCompiler()
+    waiting: list[str] = []
+    found: list[str] = []
+    for line in lines.splitlines():
+        waiting.append(line)
+        if compiled("\n".join(waiting)) is not None:
+            found.append("\n".join(waiting).strip())
+            waiting = []
+    assert waiting == []
+    return [statement for statement in found if statement]
+
+
+def test_what_is_copied_can_be_pasted_into_python(page: Page):
+    for text, copied in page.evaluate(COPIED):
+        if ">>> " in text:
+            assert typed(copied) == [example.source.strip() for example in doctest.DocTestParser().get_examples(text)]
+        elif text.startswith("$ "):
+            assert text.startswith(f"$ {copied.splitlines()[0]}\n")
+            assert copied.count("\n") == text.count("\n$ ") + text.count("\\\n") + 1
+        else:
+            assert copied == ""  # as it is
