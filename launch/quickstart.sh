@@ -12,7 +12,7 @@ cores=$(python -c 'from dist_llm.parallel.cores import affinity_mask, physical_c
 print(len(cores(affinity_mask())))')
 ranks=${RANKS:-$((cores < 2 ? 2 : cores > 4 ? 4 : cores))}
 [[ $ranks =~ ^[1-9][0-9]*$ ]] || fail "RANKS is a number of processes, not '$ranks'"
-say "training on $ranks ranks (cores: $cores); three to five minutes, and Ctrl-C stops with a checkpoint"
+say "training on $ranks ranks (cores: $cores); three to six minutes, and Ctrl-C stops with a checkpoint"
 
 # The launcher (`dist-llm launch --help`) lets the ranks save at Ctrl-C or `kill`, and tells whether the run has finished.
 exec python -m dist_llm.launch -n "$ranks" -- --config quickstart "$@"
