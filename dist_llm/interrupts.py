@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import types
+import warnings
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 STATUS = 130  # as a shell calls the end by Ctrl-C
@@ -41,6 +42,8 @@ def _raise(number: int, frame: types.FrameType | None) -> None:
     for other in SIGNALS:
         if signal.getsignal(other) is _raise:
             signal.signal(other, _end_silently)
+    # A file that is just being opened has no owner yet who would close it; where warnings are on, Python would say so.
+    warnings.simplefilter("ignore", ResourceWarning)
     raise KeyboardInterrupt
 
 

@@ -29,6 +29,22 @@ def test_who_is_a_program(monkeypatch, argv, original, expected):
     assert interrupts.is_program() is expected
 
 
+def test_a_file_that_was_just_being_opened_is_not_complained_of(run, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, signal, time\n"
+        "from dist_llm import interrupts\n"
+        "interrupts.listen()\n"
+        "interrupts.raise_at_first()\n"
+        "try:\n"
+        "    opened = open(os.devnull), os.kill(os.getpid(), signal.SIGINT), time.sleep(9)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('raised')\n"
+    )
+    result = run(0, script)
+    assert (result.stdout, result.stderr) == ("raised\n", "")
+
+
 @pytest.mark.mpirun
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_in_the_start_up_is_answered_in_a_line(start, train_arguments, number):
