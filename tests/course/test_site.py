@@ -23,8 +23,8 @@ WIDE = """[...document.querySelectorAll('.katex-display')].filter(box => box.scr
 AXE = {"preload": False, "resultTypes": ["violations"]}
 PARTS = {"exclude": [[".katex-html"]]}
 BROKEN = "[...document.images].filter(i => !i.complete || !i.naturalWidth || !i.alt).map(i => i.src)"
-# What is on the page in each block of code, and what is in the clipboard if all of it is copied.
-COPIED = """[...document.querySelectorAll('article pre')].map(block => {
+# What is on the page in each such part, and what the page's script puts into the clipboard if all of it is copied.
+COPIED = """parts => [...document.querySelectorAll(parts)].map(block => {
               getSelection().selectAllChildren(block);
               const clipboardData = new DataTransfer();
               block.dispatchEvent(new ClipboardEvent('copy', {clipboardData, bubbles: true, cancelable: true}));
@@ -110,7 +110,7 @@ def typed(lines: str) -> list[str]:
 
 
 def test_what_is_copied_can_be_pasted_into_python(page: Page):
-    for text, copied in page.evaluate(COPIED):
+    for text, copied in page.evaluate(COPIED, "article pre"):
         if ">>> " in text:
             assert typed(copied) == [example.source.strip() for example in doctest.DocTestParser().get_examples(text)]
         elif text.startswith("$ "):
@@ -118,3 +118,6 @@ def test_what_is_copied_can_be_pasted_into_python(page: Page):
             assert copied.count("\n") == text.count("\n$ ") + text.count("\\\n") + 1
         else:
             assert copied == ""  # as it is
+    for text, copied in page.evaluate(COPIED, "article"):
+        assert text
+        assert copied == ""  # not without the words between

@@ -22,8 +22,12 @@ const withoutPrompts = text => {
   return typed.join("\n") + "\n";
 };
 addEventListener("copy", event => {
-  const text = getSelection().getRangeAt(0).cloneContents().textContent; // with the prompts, which cannot be selected
-  if (!/^(>>>|\$) /m.test(text)) return;
+  const selection = getSelection();
+  if (!selection.rangeCount) return;
+  const range = selection.getRangeAt(0);
+  const inOneBlock = [...document.querySelectorAll("pre")].some(block => block.contains(range.commonAncestorContainer));
+  const text = range.cloneContents().textContent; // with the prompts, which cannot be selected
+  if (!inOneBlock || !/^(>>>|\$) /m.test(text)) return;
   event.clipboardData.setData("text/plain", withoutPrompts(text));
   event.preventDefault();
 });
