@@ -18,7 +18,6 @@ from typing import Any
 
 from dist_llm import Config, LanguageModel
 from dist_llm.errors import RankLostError
-from dist_llm.fast.threads import use_threads
 from dist_llm.measuring.jobs import choose_launcher
 from dist_llm.measuring.plotting import INK, SERIES, TINTS, Drawing, Label
 from dist_llm.parallel.comm import Comm
@@ -68,7 +67,6 @@ def draw(run: LanguageModel) -> Drawing:
 def measure(argv: list[str], comm: Comm) -> int:
     """Take steps, in one of which rank 1 dies."""
     place(comm, 1)
-    use_threads(1)
     config, path = Config().replace(json.loads(argv[0])), Path(argv[1], f"rank-{comm.rank}.jsonl")
     step = random_step(config, config.train.batch_size, comm)
     rank, begin = comm.rank, time.monotonic()

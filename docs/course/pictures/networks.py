@@ -5,7 +5,6 @@ from statistics import median
 from typing import Any
 
 from dist_llm import LanguageModel
-from dist_llm.fast.threads import use_threads
 from dist_llm.measuring.plotting import INK, SERIES, Drawing, Label
 from dist_llm.parallel.comm import SerialComm
 from dist_llm.parallel.cost import TYPICAL, CostModel, Network
@@ -53,7 +52,6 @@ def efficiency(work: Work, n_bytes: int, network: Network, ranks: int) -> float:
 def measured_work(run: LanguageModel) -> Work:
     """Return what a step takes on one core: for a sequence, and beyond that."""
     place(SerialComm(), 1)
-    use_threads(1)
     config = run.config.with_vocabulary(run.model.vocab_size)
     steps_s = []
     for batch in BATCHES:
